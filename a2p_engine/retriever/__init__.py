@@ -1,0 +1,1 @@
+"""From audio frames and a glossary to the probability that each term was spoken."""
