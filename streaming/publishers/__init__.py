@@ -1,0 +1,1 @@
+"""Publishers pass the events of all sessions on to the outside (MQTT brokers, files, ...)."""
