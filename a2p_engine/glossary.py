@@ -1,0 +1,186 @@
+"""Reading glossaries: files and inline entries become ``Term`` records, with a reason for each reject.
+
+Rules, the same for every source: text is NFC-normalised, white space is collapsed, repeats are
+dropped, and an entry needs a letter or digit and at most ``MAX_TERM_CHARS`` characters.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from a2p_engine.errors import GlossaryError
+from a2p_engine.types import Term
+
+MAX_TERM_CHARS = 100
+_FIELDS = ("term", "sounds_like", "target", "weight")
+
+
+class Parsed(NamedTuple):
+    """What came of reading a glossary.
+
+    Attributes:
+        terms: usable terms in the order read, without repeats.
+        rejected: (entry, reason) for everything left out.
+        notes: remarks on the source as a whole, such as a guessed text encoding.
+    """
+
+    terms: list[Term]
+    rejected: list[tuple[str, str]]
+    notes: list[str]
+
+
+def load(path: Path | str) -> Parsed:
+    """Read a glossary file; its suffix decides the form.
+
+    ``.txt`` (or none): one term a line, ``#`` starts a comment line. ``.csv``/``.tsv``: a header with
+    ``term`` and optionally ``sounds_like`` (several separated by ``|``), ``target``, ``weight``.
+    ``.json``: a list of strings or objects with those keys.
+
+    Raises:
+        GlossaryError: the file cannot be read or is not in its form.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise GlossaryError(f"cannot read glossary {path}: {error.strerror}") from error
+    text, notes = _decode(data)
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".json":
+            entries = _from_json(text)
+        elif suffix in (".csv", ".tsv"):
+            entries = _from_table(text, "\t" if suffix == ".tsv" else ",")
+        elif suffix in ("", ".txt"):
+            lines = (line.strip() for line in text.splitlines())
+            entries = [line for line in lines if line and not line.startswith("#")]
+        else:
+            raise GlossaryError(f"unknown form {suffix}; accepted are .txt, .csv, .tsv, .json")
+    except GlossaryError as error:
+        raise GlossaryError(f"glossary {path}: {error}") from error
+    return parse_entries(entries)._replace(notes=notes)
+
+
+def parse_entries(entries: Iterable[str | Mapping[str, Any]]) -> Parsed:
+    """Turn inline entries (strings or objects as in a JSON glossary) into terms."""
+    terms: dict[str, Term] = {}
+    rejected: list[tuple[str, str]] = []
+    for entry in entries:
+        try:
+            term = _parse_entry(entry)
+        except GlossaryError as error:
+            rejected.append((_shown(entry), str(error)))
+            continue
+        if term.text in terms:
+            rejected.append((term.text, "repeated"))
+        else:
+            terms[term.text] = term
+    return Parsed(list(terms.values()), rejected, [])
+
+
+def normalise(text: str) -> str:
+    """NFC, control and format characters dropped, white space collapsed to single spaces."""
+    kept = "".join(
+        " " if char.isspace() else char
+        for char in unicodedata.normalize("NFC", text)
+        if char.isspace() or unicodedata.category(char)[0] != "C"
+    )
+    return " ".join(kept.split())
+
+
+def _parse_entry(entry: str | Mapping[str, Any]) -> Term:
+    if isinstance(entry, str):
+        return Term(text=_checked(entry))
+    if not isinstance(entry, Mapping):
+        raise GlossaryError("an entry is a string or an object with the key 'term'")
+    unknown = sorted(set(map(str, entry)) - set(_FIELDS))
+    if unknown:
+        raise GlossaryError(f"unknown key {unknown[0]!r}; accepted are {', '.join(_FIELDS)}")
+    if not isinstance(entry.get("term"), str):
+        raise GlossaryError("the key 'term' is missing or not a string")
+    return Term(
+        text=_checked(entry["term"]),
+        sounds_like=_sounds_like(entry.get("sounds_like")),
+        target=_target(entry.get("target")),
+        weight=_weight(entry.get("weight")),
+    )
+
+
+def _checked(text: str) -> str:
+    text = normalise(text)
+    if not text:
+        raise GlossaryError("blank")
+    if len(text) > MAX_TERM_CHARS:
+        raise GlossaryError(f"{len(text)} characters long; at most {MAX_TERM_CHARS} are accepted")
+    if not any(char.isalnum() for char in text):
+        raise GlossaryError("has no letter or digit")
+    return text
+
+
+def _sounds_like(value: object) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        value = value.split("|")
+    if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise GlossaryError("'sounds_like' must be a string or a list of strings")
+    return tuple(_checked(item) for item in value)
+
+
+def _target(value: object) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise GlossaryError("'target' must be a string")
+    return _checked(value)
+
+
+def _weight(value: object) -> float:
+    if value is None or value == "":
+        return 1.0
+    try:
+        weight = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise GlossaryError("'weight' must be a number") from None
+    if not 0.0 < weight <= 1000.0:
+        raise GlossaryError("'weight' must be above 0 and at most 1000")
+    return weight
+
+
+def _decode(data: bytes) -> tuple[str, list[str]]:
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        # Spreadsheets still export Windows-1252, a superset of printable Latin-1.
+        return data.decode("cp1252", errors="replace"), ["not UTF-8, read as Windows-1252"]
+
+
+def _from_json(text: str) -> list[Any]:
+    try:
+        entries = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise GlossaryError(f"not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise GlossaryError("JSON must be a list of strings or objects")
+    return entries
+
+
+def _from_table(text: str, delimiter: str) -> list[Any]:
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    if "term" not in (reader.fieldnames or ()):
+        raise GlossaryError("the first line must name the columns, 'term' among them")
+    try:
+        return [{key: value for key, value in row.items() if key is not None} for row in reader]
+    except csv.Error as error:
+        raise GlossaryError(f"line {reader.line_num}: {error}") from error
+
+
+def _shown(entry: object) -> str:
+    text = entry if isinstance(entry, str) else str(entry)
+    return text if len(text) <= 80 else text[:79] + "…"

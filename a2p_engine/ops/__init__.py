@@ -1,0 +1,1 @@
+"""Inner loops, each as a plain reference beside its fast form."""

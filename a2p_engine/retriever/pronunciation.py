@@ -1,0 +1,112 @@
+"""How terms sound: phoneme strings from hibari's phonemizer, remembered on disk.
+
+An unknown word costs about a millisecond, so a long glossary takes seconds the first time; what was
+worked out once is kept in one SQLite file in the user's cache and costs microseconds afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import platformdirs
+from hibari import __version__ as hibari_version
+from hibari.g2p import G2P
+
+from a2p_engine.types import Term
+
+log = logging.getLogger(__name__)
+
+_ACRONYM = re.compile(r"[A-Z][A-Z0-9]{1,5}")
+_LETTER_GAP = " "
+
+
+class Pronouncer:
+    """Text to phoneme strings (the phonemizer's own alphabet, stress marks included)."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """Open the memory.
+
+        Args:
+            cache: the SQLite file; None takes the user's cache directory. When it cannot be
+                written, pronunciations are remembered for the life of the process only.
+        """
+        self._lock = threading.Lock()
+        self._g2p: G2P | None = None
+        self._memory: dict[str, str] = {}
+        self._database = self._open(cache or default_cache())
+
+    def phonemes(self, texts: Iterable[str]) -> dict[str, str]:
+        """Phoneme string of each text; empty where the phonemizer can say nothing."""
+        wanted = list(dict.fromkeys(texts))
+        with self._lock:
+            self._recall([text for text in wanted if text not in self._memory])
+            fresh = {t: self._pronounce(t) for t in wanted if t not in self._memory}
+            self._remember(fresh)
+            return {text: self._memory[text] for text in wanted}
+
+    def _pronounce(self, text: str) -> str:
+        if self._g2p is None:
+            self._g2p = G2P()
+        try:
+            return str(self._g2p(text))
+        except Exception:  # the phonemizer is no part of ours; one odd string must not stop a glossary
+            log.warning("the phonemizer failed on a term of %d characters", len(text))
+            return ""
+
+    def _open(self, path: Path) -> sqlite3.Connection | None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+            database.execute("pragma journal_mode = wal")
+            database.execute("create table if not exists said (text text primary key, phonemes text)")
+            database.commit()
+        except (OSError, sqlite3.Error) as error:
+            log.warning("pronunciations are not kept between runs: %s: %s", path, error)
+            return None
+        return database
+
+    def _recall(self, texts: Sequence[str]) -> None:
+        if self._database is None:
+            return
+        for start in range(0, len(texts), 500):  # SQLite bounds the number of parameters
+            part = texts[start : start + 500]
+            marks = ",".join("?" * len(part))
+            rows = self._database.execute(
+                f"select text, phonemes from said where text in ({marks})", part
+            )
+            self._memory.update(rows.fetchall())
+
+    def _remember(self, fresh: dict[str, str]) -> None:
+        self._memory.update(fresh)
+        if self._database is None or not fresh:
+            return
+        try:
+            with self._database:
+                self._database.executemany("insert or replace into said values (?, ?)", fresh.items())
+        except sqlite3.Error as error:
+            log.warning("pronunciations are not kept between runs: %s", error)
+            self._database = None
+
+
+def default_cache() -> Path:
+    """Where pronunciations are kept; a new phonemizer starts a new file."""
+    folder = platformdirs.user_cache_path("a2p-live")
+    return folder / f"pronunciations-{hibari_version}.sqlite"
+
+
+def spoken_forms(term: Term) -> tuple[str, ...]:
+    """Spellings whose pronunciations all stand for the term.
+
+    The term itself, what its entry says it sounds like, and acronyms both as a word and letter by
+    letter.
+    """
+    forms = [term.text, *term.sounds_like]
+    spelled = _ACRONYM.sub(lambda match: _LETTER_GAP.join(match.group()), term.text)
+    if spelled != term.text:
+        forms.append(spelled)
+    return tuple(dict.fromkeys(forms))
