@@ -1,0 +1,81 @@
+"""Python client of A2P Live: a caption session, sources of audio, captions in a terminal."""
+
+from __future__ import annotations
+
+from clients.audio import (
+    AudioFormat,
+    audio_duration_s,
+    level_dbfs,
+    stream_file,
+    stream_stdin,
+)
+from clients.client import CaptionClient
+from clients.errors import (
+    AudioError,
+    ClientError,
+    ConnectError,
+    MicrophoneError,
+    ServerFull,
+    SessionFailed,
+    SessionRefused,
+)
+from clients.events import (
+    ErrorReported,
+    Event,
+    Final,
+    Flushed,
+    GlossaryState,
+    GlossaryUpdated,
+    Partial,
+    RawEvent,
+    Reconnected,
+    Reconnecting,
+    Rejected,
+    ServerEvent,
+    SessionEnded,
+    SessionStarted,
+    SpeechStarted,
+    SpeechStopped,
+    Stats,
+    TermUse,
+    Word,
+    parse_event,
+)
+from clients.retry import RetryPolicy
+
+__all__ = [
+    "AudioError",
+    "AudioFormat",
+    "CaptionClient",
+    "ClientError",
+    "ConnectError",
+    "ErrorReported",
+    "Event",
+    "Final",
+    "Flushed",
+    "GlossaryState",
+    "GlossaryUpdated",
+    "MicrophoneError",
+    "Partial",
+    "RawEvent",
+    "Reconnected",
+    "Reconnecting",
+    "Rejected",
+    "RetryPolicy",
+    "ServerEvent",
+    "ServerFull",
+    "SessionEnded",
+    "SessionFailed",
+    "SessionRefused",
+    "SessionStarted",
+    "SpeechStarted",
+    "SpeechStopped",
+    "Stats",
+    "TermUse",
+    "Word",
+    "audio_duration_s",
+    "level_dbfs",
+    "parse_event",
+    "stream_file",
+    "stream_stdin",
+]

@@ -1,0 +1,408 @@
+"""A live caption session over a websocket, as an asynchronous iterator of events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from clients.audio import AudioFormat
+from clients.backlog import Backlog
+from clients.errors import ClientError, ConnectError, ServerFull, SessionFailed, SessionRefused
+from clients.events import (
+    ErrorReported,
+    Event,
+    Final,
+    Reconnected,
+    Reconnecting,
+    SessionEnded,
+    SessionStarted,
+    parse_event,
+)
+from clients.retry import RetryPolicy, close_code, reason_of, worth_retrying
+
+logger = logging.getLogger(__name__)
+
+GlossaryEntry = str | Mapping[str, Any]
+Glossary = str | Sequence[GlossaryEntry] | Mapping[str, Any]
+
+_LOST = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake)
+
+
+class CaptionClient:
+    """Sends audio, yields events, and comes back by itself when the connection breaks.
+
+    Use it as a context manager. One task sends while another iterates, or ``caption`` does both::
+
+        async with CaptionClient("ws://localhost:8765/ws", glossary=["apixaban"]) as client:
+            async for event in client.caption(stream_file("talk.wav")):
+                ...
+
+    Over a reconnect times, segment ids and glossary edits continue: the new session gets the audio
+    since the last final again, so no sentence is lost and none comes twice.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        audio: AudioFormat | None = None,
+        language: str = "en",
+        task: str = "transcribe",
+        glossary: Glossary | None = None,
+        options: Mapping[str, Any] | None = None,
+        retry: RetryPolicy | None = None,
+        backlog_s: float = 60.0,
+        open_timeout_s: float = 10.0,
+    ) -> None:
+        """Describe the session; entering the context connects.
+
+        Args:
+            url: the server's native endpoint, ``ws://host:port/ws``.
+            audio: format of the bytes given to ``send``, 16 kHz mono ``pcm_s16le`` by default.
+            language: ISO 639-1 code of the speech.
+            task: ``transcribe`` or ``translate``.
+            glossary: name of a glossary of the server, a list of entries, or the protocol's own
+                object with ``name`` and ``terms``.
+            options: the protocol's options, such as ``{"partial_interval_ms": 300}``.
+            retry: when to reconnect.
+            backlog_s: most audio kept for a reconnect; beyond it the oldest is dropped, which
+                ``Reconnected.dropped_s`` reports.
+            open_timeout_s: longest wait for a connection and for the answer to the start message.
+        """
+        self.url = url
+        self.audio = audio or AudioFormat()
+        self.retry = retry or RetryPolicy()
+        self._start = {
+            "type": "start",
+            "audio": {
+                "encoding": self.audio.encoding,
+                "sample_rate_hz": self.audio.sample_rate_hz,
+                "channels": self.audio.channels,
+            },
+            "language": language,
+            "task": task,
+            "options": dict(options or {}),
+        } | ({} if glossary is None else {"glossary": _glossary_message(glossary)})
+        self._open_timeout_s = open_timeout_s
+        self._backlog = Backlog(self.audio, backlog_s)
+        self._edits: dict[str, GlossaryEntry | None] = {}  # by term; None takes it out
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: nothing follows
+        self._socket: ClientConnection | None = None  # None while disconnected
+        self._sending = asyncio.Lock()  # audio of two senders must not interleave
+        self._receiver: asyncio.Task[None] | None = None
+        self._failure: ClientError | None = None
+        self._retry_after_s: float | None = None
+        self._flush_due = False
+        self._stopping = False
+        self._done = asyncio.Event()
+        self._offset_s = 0.0  # where the server's session begins in the client's time
+        self._first_segment = 0  # added to the server's segment ids
+        self._next_segment = 0
+
+    async def __aenter__(self) -> Self:
+        """Connect and start the session.
+
+        Raises:
+            ConnectError: the server cannot be reached.
+            SessionRefused: it does not take the session (``ServerFull``: not now).
+        """
+        attempt = 0
+        failure: ClientError
+        while True:
+            try:
+                self._socket = await self._open()
+                break
+            except ServerFull as error:
+                failure, again, after_s = error, True, error.retry_after_s
+            except (*_LOST, InvalidURI) as error:
+                failure = ConnectError(f"cannot reach {self.url}: {reason_of(error)}")
+                again, after_s = worth_retrying(error), None
+            attempt += 1
+            if not (self.retry.at_start and again and attempt <= self.retry.attempts):
+                raise failure
+            await asyncio.sleep(self.retry.delay_s(attempt, after_s))
+        self._receiver = asyncio.create_task(self._receive())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close at once; call ``stop`` before, if the last captions matter."""
+        if self._receiver is not None:
+            self._receiver.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._receiver
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def send(self, pcm: bytes) -> None:
+        """Send audio of any length; a sample may be split over two calls.
+
+        While disconnected the audio is kept, within ``backlog_s``.
+
+        Raises:
+            ClientError: the session has failed for good.
+        """
+        self._check()
+        self._backlog.append(pcm)
+        async with self._sending:
+            await self._write_audio()
+
+    async def edit_glossary(
+        self, add: Sequence[GlossaryEntry] = (), remove: Sequence[str] = ()
+    ) -> None:
+        """Add and remove terms from now on; ``GlossaryUpdated`` is the answer.
+
+        Raises:
+            ClientError: the session has failed for good.
+        """
+        self._check()
+        async with self._sending:
+            self._edits |= dict.fromkeys(remove)
+            self._edits |= {_term_of(entry): entry for entry in add}
+            await self._write(_edit_message(add, remove))
+
+    async def flush(self) -> None:
+        """End the open segment now; its ``Final`` and then ``Flushed`` follow.
+
+        Raises:
+            ClientError: the session has failed for good.
+        """
+        self._check()
+        async with self._sending:
+            self._flush_due = self._socket is None
+            await self._write({"type": "flush"})
+
+    async def stop(self) -> None:
+        """Say that the audio is over and wait until the last final has come.
+
+        Events that arrive meanwhile stay available to the iterator.
+
+        Raises:
+            ClientError: the session failed before its end.
+        """
+        self._check()
+        async with self._sending:
+            if not self._stopping:
+                self._stopping = True
+                await self._write({"type": "stop"})
+        await self._done.wait()
+        self._check()
+
+    async def caption(self, source: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+        """Send all of ``source``, then stop; yield the events meanwhile.
+
+        Raises:
+            ClientError: the session failed before its end.
+        """
+        feeder = asyncio.create_task(self._feed(source))
+        try:
+            async for event in self:
+                yield event
+            await feeder
+        finally:
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield events until the session has ended.
+
+        Raises:
+            ClientError: the session failed before its end.
+        """
+        while (event := await self._events.get()) is not None:
+            yield event
+        self._events.put_nowait(None)  # a second iteration ends at once as well
+        self._check()
+
+    async def _feed(self, source: AsyncIterable[bytes]) -> None:
+        try:
+            async for chunk in source:
+                await self.send(chunk)
+            await self.stop()
+        except Exception:
+            self._end(None)  # the iterator must not wait for a session that gets no more audio
+            raise
+
+    async def _open(self) -> ClientConnection:
+        """Connect, send the start message and take its answer."""
+        socket = await connect(self.url, open_timeout=self._open_timeout_s, compression=None)
+        try:
+            await socket.send(json.dumps(self._start))
+            async with asyncio.timeout(self._open_timeout_s):
+                await self._take_answer(socket)
+        except BaseException:
+            await socket.close()
+            raise
+        return socket
+
+    async def _take_answer(self, socket: ClientConnection) -> None:
+        while True:
+            event = self._parse(await socket.recv())
+            if isinstance(event, ErrorReported) and event.fatal:
+                if event.code == "full" or event.retry_after_s is not None:
+                    raise ServerFull(
+                        event.message, code=event.code, retry_after_s=event.retry_after_s
+                    )
+                raise SessionRefused(event.message, code=event.code)
+            self._events.put_nowait(event)
+            if isinstance(event, SessionStarted):
+                return
+
+    async def _receive(self) -> None:
+        """Background task: events to the queue, reconnects when the connection breaks."""
+        loop = asyncio.get_running_loop()
+        attempts, connected_at = 0, loop.time()
+        try:
+            while not self._done.is_set():
+                error = await self._receive_until_closed()
+                if self._done.is_set():
+                    break
+                # A server that fails on the audio we replay must not be asked for ever.
+                if loop.time() - connected_at > self.retry.max_delay_s:
+                    attempts = 0
+                attempts = await self._reconnect(error, attempts)
+                connected_at = loop.time()
+        except ClientError as failure:
+            self._end(failure)
+        except Exception as bug:  # a waiting consumer must learn of it
+            self._end(ClientError(f"the client failed: {bug!r}"))
+            raise
+
+    async def _receive_until_closed(self) -> ConnectionClosed:
+        assert self._socket is not None
+        try:
+            while True:
+                self._take(self._parse(await self._socket.recv()))
+        except ConnectionClosed as error:
+            self._socket = None
+            return error
+
+    def _parse(self, message: str | bytes) -> Event:
+        try:
+            data = json.loads(message)
+        except ValueError as error:
+            raise SessionFailed(f"the server sent no JSON: {error}", close_code=1007) from error
+        if not isinstance(data, dict):
+            raise SessionFailed("the server sent JSON that is no object", close_code=1007)
+        return parse_event(data, shift_s=self._offset_s, shift_segments=self._first_segment)
+
+    def _take(self, event: Event) -> None:
+        self._events.put_nowait(event)
+        self._next_segment = max(self._next_segment, getattr(event, "segment_id", -1) + 1)
+        if isinstance(event, Final):
+            self._backlog.finish_until(event.end_s)
+        elif isinstance(event, ErrorReported):
+            self._retry_after_s = event.retry_after_s
+        elif isinstance(event, SessionEnded):
+            self._end(None)
+
+    async def _reconnect(self, error: Exception, attempt: int) -> int:
+        """Connect again and bring the new session to where the old one was."""
+        while True:
+            attempt = self._next_attempt(error, attempt)
+            delay_s = self.retry.delay_s(attempt, self._retry_after_s)
+            self._retry_after_s = None
+            logger.warning("%s: %s, next try in %.1f s", self.url, reason_of(error), delay_s)
+            self._events.put_nowait(
+                Reconnecting(attempt=attempt, delay_s=delay_s, reason=reason_of(error))
+            )
+            await asyncio.sleep(delay_s)
+            try:
+                await self._resume(attempt)
+                return attempt
+            except ServerFull as full:
+                error, self._retry_after_s = full, full.retry_after_s
+            except _LOST as lost:
+                self._socket, error = None, lost
+
+    def _next_attempt(self, error: Exception, attempt: int) -> int:
+        """Count up, or raise because another try would not help."""
+        if isinstance(error, ConnectionClosed) and not worth_retrying(error):
+            raise SessionFailed(
+                f"the server ended the session: {reason_of(error)}", close_code=close_code(error)
+            )
+        if not isinstance(error, ServerFull) and not worth_retrying(error):
+            raise ConnectError(f"cannot reach {self.url} again: {reason_of(error)}")
+        if attempt >= self.retry.attempts:
+            raise ConnectError(f"gave up on {self.url} after {attempt} tries: {reason_of(error)}")
+        return attempt + 1
+
+    async def _resume(self, attempts: int) -> None:
+        """Open a session and give it the glossary edits, the kept audio and what is pending."""
+        socket = await self._open()
+        async with self._sending:
+            self._socket = socket
+            self._offset_s, self._first_segment = self._backlog.rewind(), self._next_segment
+            self._tell_reconnected(attempts)
+            if self._edits:
+                await self._write(_merged_edits(self._edits))
+            await self._write_audio()
+            if self._flush_due:
+                await self._write({"type": "flush"})
+                self._flush_due = False
+            if self._stopping:
+                await self._write({"type": "stop"})
+
+    def _tell_reconnected(self, attempts: int) -> None:
+        dropped_s = self._backlog.take_dropped_s()
+        if dropped_s:
+            logger.warning("%.1f s of audio were lost while disconnected", dropped_s)
+        self._events.put_nowait(
+            Reconnected(attempts=attempts, offset_s=self._offset_s, dropped_s=dropped_s)
+        )
+
+    async def _write_audio(self) -> None:
+        """Send what the backlog holds; the caller holds the lock."""
+        while self._socket is not None and (frame := self._backlog.next_frame()):
+            await self._write(frame)
+
+    async def _write(self, message: bytes | Mapping[str, Any]) -> None:
+        """Send one message; a broken connection is left to the receiver, which sees it too."""
+        if self._socket is not None:
+            data = message if isinstance(message, bytes) else json.dumps(message)
+            with contextlib.suppress(ConnectionClosed):
+                await self._socket.send(data)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _end(self, failure: ClientError | None) -> None:
+        if not self._done.is_set():
+            self._failure = failure
+            self._done.set()
+            self._events.put_nowait(None)
+
+
+def _glossary_message(glossary: Glossary) -> dict[str, Any]:
+    if isinstance(glossary, str):
+        return {"name": glossary}
+    if isinstance(glossary, Mapping):
+        return dict(glossary)
+    return {"terms": list(glossary)}
+
+
+def _edit_message(add: Sequence[GlossaryEntry], remove: Sequence[str]) -> dict[str, Any]:
+    return {"type": "glossary.edit", "add": list(add), "remove": list(remove)}
+
+
+def _merged_edits(edits: Mapping[str, GlossaryEntry | None]) -> dict[str, Any]:
+    """All edits so far as one, for a new session that begins with the first glossary."""
+    add = [entry for entry in edits.values() if entry is not None]
+    return _edit_message(add, [term for term, entry in edits.items() if entry is None])
+
+
+def _term_of(entry: GlossaryEntry) -> str:
+    return entry if isinstance(entry, str) else str(entry.get("term", ""))
