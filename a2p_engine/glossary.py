@@ -1,4 +1,4 @@
-"""Reading glossaries: files and inline entries become ``Term`` records, with a reason for each reject.
+"""Reading glossaries: files and inline entries become ``Term`` records, rejects get a reason.
 
 Rules, the same for every source: text is NFC-normalised, white space is collapsed, repeats are
 dropped, and an entry needs a letter or digit and at most ``MAX_TERM_CHARS`` characters.
@@ -38,8 +38,9 @@ class Parsed(NamedTuple):
 def load(path: Path | str) -> Parsed:
     """Read a glossary file; its suffix decides the form.
 
-    ``.txt`` (or none): one term a line, ``#`` starts a comment line. ``.csv``/``.tsv``: a header with
-    ``term`` and optionally ``sounds_like`` (several separated by ``|``), ``target``, ``weight``.
+    ``.txt`` (or none): one term a line, ``#`` starts a comment line. ``.csv``/``.tsv``: a header
+    with ``term`` and optionally ``sounds_like`` (several separated by ``|``), ``target``,
+    ``weight``.
     ``.json``: a list of strings or objects with those keys.
 
     Raises:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from a2p_engine.types import Samples
+
+Device = Literal["cpu", "cuda", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +18,7 @@ class Encoded:
     """One encoder pass over an open segment, shared by the retriever and the speech LLM.
 
     Attributes:
-        frames: float32 [T, D], one row per ``Encoder.hop_samples`` of real audio; padding is cut off.
+        frames: float32 [T, D], one row per ``Encoder.hop_samples`` of audio, without padding.
         native: the encoder's own output, padding included, for the speech LLM of the same family.
     """
 

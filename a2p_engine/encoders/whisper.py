@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 
-from a2p_engine.encoders.base import Encoded
+from a2p_engine.encoders.base import Device, Encoded
 from a2p_engine.errors import AudioError, ModelError
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
@@ -18,19 +17,17 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 TAIL_SILENCE_SAMPLES = 2 * SAMPLE_RATE_HZ
 MAX_SAMPLES = 30 * SAMPLE_RATE_HZ - TAIL_SILENCE_SAMPLES
 
-Device = Literal["cpu", "cuda", "auto"]
-
 
 class WhisperEncoder:
     """Encoder half of a Whisper model; the decoder half shares ``model``."""
 
-    name = "whisper"
     hop_samples = 320  # two 10 ms mel frames: 50 Hz
 
     def __init__(
         self,
         directory: Path,
         *,
+        name: str = "whisper",
         device: Device = "auto",
         compute_type: str = "default",
         workers: int = 1,
@@ -39,6 +36,7 @@ class WhisperEncoder:
 
         Args:
             directory: holds model.bin, config.json, tokenizer.json and vocabulary.txt.
+            name: the model's name, as in ``a2p models list``.
             device: ``cpu``, ``cuda`` or ``auto``.
             compute_type: CTranslate2's name of the arithmetic; ``default`` means int8 on CPU
                 and float16 on CUDA.
@@ -47,6 +45,8 @@ class WhisperEncoder:
         Raises:
             ModelError: the directory does not hold a loadable model.
         """
+        self.name = name
+        self.directory = directory
         if device == "auto":
             device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
         if compute_type == "default":

@@ -54,7 +54,9 @@ class Pronouncer:
             self._g2p = G2P()
         try:
             return str(self._g2p(text))
-        except Exception:  # the phonemizer is no part of ours; one odd string must not stop a glossary
+        except (
+            Exception
+        ):  # the phonemizer is no part of ours; one odd string must not stop a glossary
             log.warning("the phonemizer failed on a term of %d characters", len(text))
             return ""
 
@@ -63,7 +65,9 @@ class Pronouncer:
             path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
             database.execute("pragma journal_mode = wal")
-            database.execute("create table if not exists said (text text primary key, phonemes text)")
+            database.execute(
+                "create table if not exists said (text text primary key, phonemes text)"
+            )
             database.commit()
         except (OSError, sqlite3.Error) as error:
             log.warning("pronunciations are not kept between runs: %s: %s", path, error)
@@ -87,7 +91,9 @@ class Pronouncer:
             return
         try:
             with self._database:
-                self._database.executemany("insert or replace into said values (?, ?)", fresh.items())
+                self._database.executemany(
+                    "insert or replace into said values (?, ?)", fresh.items()
+                )
         except sqlite3.Error as error:
             log.warning("pronunciations are not kept between runs: %s", error)
             self._database = None

@@ -1,0 +1,337 @@
+"""The engine: audio of an open segment in, caption and probable terms out.
+
+This is all that ``streaming`` knows of the models. Everything that crosses the seam is a small
+record from ``a2p_engine.types``; what belongs to a session stays in here, behind its handle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from a2p_engine.encoders import Device, Encoder
+from a2p_engine.errors import InputError, UnknownSession
+from a2p_engine.retriever.pronunciation import Pronouncer
+from a2p_engine.retriever.retriever import Evidence, GlossaryIndex, Retriever, RetrieverState
+from a2p_engine.selection import select
+from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, build_speech_llm
+from a2p_engine.types import (
+    SAMPLE_RATE_HZ,
+    GlossaryInfo,
+    Samples,
+    SessionOptions,
+    StepRequest,
+    StepResult,
+    Term,
+    TermHit,
+    Word,
+)
+
+WEIGHTS = Path(__file__).parent / "weights"
+# Indexed glossaries kept for the next session that brings the same terms.
+INDEX_CACHE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What to load.
+
+    Attributes:
+        speech_llm: name of the speech LLM, which also decides the encoder.
+        retriever: directory of trained retriever weights; None takes the shipped ones for the
+            speech LLM.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        workers: steps that may run at the same time.
+    """
+
+    speech_llm: str = "whisper-base"
+    retriever: Path | None = None
+    device: Device = "auto"
+    workers: int = 2
+
+
+@dataclass
+class _Segment:
+    number: int
+    start_sample: int
+    retrieval: RetrieverState | None
+    glossary_version: int
+    chunks: list[Samples] = field(default_factory=list)
+
+    def samples(self) -> Samples:
+        if len(self.chunks) > 1:
+            self.chunks = [np.concatenate(self.chunks)]
+        return self.chunks[0] if self.chunks else np.zeros(0, np.float32)
+
+
+@dataclass
+class _Session:
+    options: SessionOptions
+    index: GlossaryIndex | None
+    glossary_version: int
+    segment: _Segment | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Engine:
+    """One encoder, one retriever and one speech LLM, serving any number of sessions."""
+
+    sample_rate_hz = SAMPLE_RATE_HZ
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        speech_llm: SpeechLLM,
+        new_retriever: Callable[[], Retriever],
+    ) -> None:
+        """Join the parts; ``load`` builds them from settings.
+
+        Args:
+            encoder: samples to frames, shared by the other two.
+            speech_llm: frames and prompt to text.
+            new_retriever: loads the retriever, called when the first glossary arrives.
+        """
+        self._encoder = encoder
+        self._speech_llm = speech_llm
+        self._new_retriever = new_retriever
+        self._retriever: Retriever | None = None
+        self._sessions: dict[str, _Session] = {}
+        self._indexes: OrderedDict[tuple[Term, ...], GlossaryIndex] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, settings: EngineSettings | None = None) -> Engine:
+        """Load what the settings name.
+
+        Raises:
+            ModelError: weights are missing or damaged; the text says how to get them.
+        """
+        settings = settings or EngineSettings()
+        encoder, speech_llm = build_speech_llm(
+            settings.speech_llm, settings.device, settings.workers
+        )
+        directory = settings.retriever or WEIGHTS / speech_llm.retriever_weights
+
+        def new_retriever() -> Retriever:
+            return Retriever.load(
+                directory,
+                embeddings=torch.from_numpy(speech_llm.token_embeddings()),
+                tokenize=speech_llm.tokenize,
+                pronouncer=Pronouncer(),
+            )
+
+        return cls(encoder=encoder, speech_llm=speech_llm, new_retriever=new_retriever)
+
+    @property
+    def speech_llm(self) -> str:
+        """Name of the speech LLM."""
+        return self._speech_llm.name
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes a session may ask for, besides ``auto``."""
+        return self._speech_llm.languages
+
+    @property
+    def max_segment_s(self) -> float:
+        """Longest segment in seconds."""
+        return self._speech_llm.max_samples / SAMPLE_RATE_HZ
+
+    def open(
+        self, options: SessionOptions, glossary: Sequence[Term] = ()
+    ) -> tuple[str, GlossaryInfo]:
+        """Begin a session.
+
+        Returns:
+            The session's handle and its glossary's first version.
+
+        Raises:
+            InputError: the language or task is not one of the model's.
+        """
+        if options.language not in (*self.languages, "auto"):
+            raise InputError(
+                f"language {options.language!r} is unknown to {self.speech_llm}; "
+                f"accepted are auto, {', '.join(self.languages)}"
+            )
+        index = self._index(tuple(glossary)) if glossary else None
+        handle = f"s{next(self._numbers)}"
+        self._sessions[handle] = _Session(options, index, glossary_version=1)
+        return handle, GlossaryInfo(version=1, terms=len(glossary), added=len(glossary))
+
+    def edit_glossary(
+        self, session: str, *, add: Sequence[Term] = (), remove: Sequence[str] = ()
+    ) -> GlossaryInfo:
+        """Change a session's glossary; the next step, even of an open segment, scores the new one.
+
+        A term added under the text of an old one replaces it.
+
+        Raises:
+            UnknownSession: the handle is not open.
+        """
+        found = self._session(session)
+        terms = {term.text: term for term in (found.index.terms if found.index else ())}
+        missing = [text for text in remove if text not in terms]
+        for text in set(remove) - set(missing):
+            del terms[text]
+        removed = len(set(remove) - set(missing))
+        before = len(terms)
+        terms.update((term.text, term) for term in add)
+        index = self._index(tuple(terms.values())) if terms else None
+        with found.lock:
+            found.index = index
+            found.glossary_version += 1
+        return GlossaryInfo(
+            version=found.glossary_version,
+            terms=len(terms),
+            added=len(terms) - before,
+            removed=removed,
+            rejected=tuple((text, "not in the glossary") for text in missing),
+        )
+
+    def step(self, request: StepRequest) -> StepResult:
+        """Hear the segment's new audio and write down the whole of it; blocks for the models' time.
+
+        Steps of different sessions may run side by side.
+
+        Raises:
+            UnknownSession: the handle is not open.
+            AudioError: the segment is longer than ``max_segment_s``.
+        """
+        session = self._session(request.session)
+        with session.lock:
+            return self._step(session, request)
+
+    def close(self, session: str) -> None:
+        """End a session and drop its state; closing twice is harmless."""
+        self._sessions.pop(session, None)
+
+    def _step(self, session: _Session, request: StepRequest) -> StepResult:
+        timings_ms: dict[str, float] = {}
+        segment = self._open_segment(session, request)
+        samples = segment.samples()
+        with _timed(timings_ms, "encode"):
+            encoded = self._encoder.encode(samples)
+        with _timed(timings_ms, "retrieve"):
+            hits = self._retrieve(session, segment, encoded.frames)
+        with _timed(timings_ms, "decode"):
+            hypothesis = self._speech_llm.decode(
+                DecodeRequest(
+                    samples=samples,
+                    encoded=encoded,
+                    terms=[hit.term for hit in hits],
+                    committed=request.committed,
+                    language=session.options.language,
+                    task=session.options.task,
+                )
+            )
+        if request.final:
+            session.segment = None
+        text = "".join(word.text for word in hypothesis.words).strip()
+        begin = segment.start_sample
+        words = tuple(
+            Word(
+                text=word.text,
+                start_sample=begin + word.start_sample,
+                end_sample=begin + word.end_sample,
+                probability=word.probability,
+            )
+            for word in hypothesis.words
+        )
+        return StepResult(
+            session=request.session,
+            segment_id=request.segment_id,
+            final=request.final,
+            text=text,
+            words=words,
+            end_sample=begin + len(samples),
+            terms=tuple(replace(hit, used=_mentions(text, hit.term)) for hit in hits),
+            language=hypothesis.language,
+            glossary_version=session.glossary_version,
+            trimmed_terms=hypothesis.prompt.trimmed,
+            timings_ms=timings_ms,
+        )
+
+    def _open_segment(self, session: _Session, request: StepRequest) -> _Segment:
+        segment = session.segment
+        if segment is None or segment.number != request.segment_id:
+            segment = _Segment(request.segment_id, request.start_sample, None, 0)
+            session.segment = segment
+        segment.chunks.append(request.samples)
+        return segment
+
+    def _retrieve(
+        self, session: _Session, segment: _Segment, frames: npt.NDArray[np.float32]
+    ) -> list[TermHit]:
+        index, retriever = session.index, self._retriever
+        if index is None or retriever is None or not session.options.top_k:
+            return []
+        if segment.retrieval is None or segment.glossary_version != session.glossary_version:
+            segment.retrieval = retriever.start(index)
+            segment.glossary_version = session.glossary_version
+        evidence = retriever.step(index, segment.retrieval, frames)
+        threshold = session.options.threshold
+        if threshold is None:
+            threshold = retriever.calibration.threshold
+        chosen = select(evidence, top_k=session.options.top_k, threshold=threshold)
+        return [self._hit(index, evidence, term, segment.start_sample) for term in chosen]
+
+    def _hit(self, index: GlossaryIndex, evidence: Evidence, term: int, begin: int) -> TermHit:
+        found = np.isfinite(evidence.cost[term])
+        hop = self._encoder.hop_samples
+        return TermHit(
+            term=index.terms[term].text,
+            probability=float(evidence.probability[term]),
+            start_sample=begin + int(evidence.start[term]) * hop if found else None,
+            end_sample=begin + int(evidence.end[term]) * hop if found else None,
+        )
+
+    def _index(self, terms: tuple[Term, ...]) -> GlossaryIndex:
+        with self._lock:
+            if self._retriever is None:
+                self._retriever = self._new_retriever()
+            retriever = self._retriever
+            if terms in self._indexes:
+                self._indexes.move_to_end(terms)
+                return self._indexes[terms]
+        index = retriever.index(terms)
+        with self._lock:
+            self._indexes[terms] = index
+            if len(self._indexes) > INDEX_CACHE:
+                self._indexes.popitem(last=False)
+        return index
+
+    def _session(self, handle: str) -> _Session:
+        try:
+            return self._sessions[handle]
+        except KeyError:
+            raise UnknownSession(f"session {handle!r} is not open") from None
+
+
+def _mentions(text: str, term: str) -> bool:
+    """Whether a caption contains a term as whole words, upper and lower case alike."""
+    padded = f" {_letters(text)} "
+    return f" {_letters(term)} " in padded
+
+
+def _letters(text: str) -> str:
+    kept = (char if char.isalnum() else " " for char in text.casefold())
+    return " ".join("".join(kept).split())
+
+
+@contextmanager
+def _timed(timings_ms: dict[str, float], name: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    timings_ms[name] = 1000.0 * (time.perf_counter() - begin)

@@ -1,0 +1,90 @@
+"""What a speech LLM offers to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from a2p_engine.encoders.base import Encoded
+from a2p_engine.prompt import Prompt
+from a2p_engine.types import Samples, Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimedWord:
+    """A word with its place in the window; ``text`` carries its leading space, if any."""
+
+    text: str
+    start_sample: int
+    end_sample: int
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hypothesis:
+    """What the model makes of one window.
+
+    Attributes:
+        words: all words of the window, the committed ones included.
+        language: language of the text.
+        prompt: the prompt in force for this text (empty if it had to be dropped).
+    """
+
+    words: tuple[TimedWord, ...]
+    language: str
+    prompt: Prompt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeRequest:
+    """One window to write down.
+
+    Attributes:
+        samples: float32 [n], the window's audio.
+        encoded: the encoder's pass over the same audio.
+        terms: terms to tell the model, most probable first.
+        committed: text the hypothesis has to continue.
+        language: ISO 639-1 code, or ``auto``.
+        task: ``transcribe`` or ``translate``.
+    """
+
+    samples: Samples
+    encoded: Encoded
+    terms: Sequence[str]
+    committed: str
+    language: str
+    task: Task
+
+
+class SpeechLLM(Protocol):
+    """Frames and a prompt to text.
+
+    Attributes:
+        name: the model's name, as in ``a2p models list``.
+        languages: ISO 639-1 codes it understands.
+        max_samples: longest window.
+        retriever_weights: name of the shipped retriever trained on its encoder's frames.
+        retriever_languages: languages that retriever was trained on.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    max_samples: int
+    retriever_weights: str
+    retriever_languages: tuple[str, ...]
+
+    def decode(self, request: DecodeRequest) -> Hypothesis:
+        """Write down one window; thread-safe."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, in the vocabulary of ``token_embeddings``."""
+        ...
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """The token embedding table, float32 [V, D]."""
+        ...

@@ -1,0 +1,188 @@
+"""Whisper as embedded speech LLM: decodes from the shared encoder pass, terms in the previous text."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from ctranslate2.models import WhisperGenerationResult
+from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
+
+from a2p_engine.encoders.whisper import MAX_SAMPLES, WhisperEncoder
+from a2p_engine.encoders.whisper_tables import token_embeddings
+from a2p_engine.prompt import EMPTY, Prompt, build_prompt
+from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
+from a2p_engine.types import SAMPLE_RATE_HZ
+
+log = logging.getLogger(__name__)
+
+# Half of the decoder's 448 positions, less the marker that opens the previous text.
+PROMPT_TOKENS = 223
+# Fast speech is about 5 tokens a second; more than this is a loop.
+TOKENS_PER_S = 8
+SPARE_TOKENS = 16
+# A text that compresses better than this repeats itself (threshold of the Whisper paper, section 4.5).
+LOOP_COMPRESSION = 2.4
+# No speech, says the Whisper paper (section 4.5), when the model thinks so and is unsure of its text.
+NO_SPEECH_PROBABILITY = 0.6
+NO_SPEECH_LOGPROB = -1.0
+# This many prompted terms in a row, in the prompt's order, are the prompt and not speech.
+ECHO_TERMS = 3
+
+
+class WhisperSpeechLLM:
+    """Greedy decoding with a term prompt, a forced beginning, and word times by cross-attention."""
+
+    max_samples = MAX_SAMPLES
+    languages: tuple[str, ...] = tuple(sorted(_LANGUAGE_CODES))
+    retriever_weights = "whisper-base-en"
+    retriever_languages: tuple[str, ...] = ("en",)
+
+    def __init__(self, name: str, encoder: WhisperEncoder) -> None:
+        """Share the model that ``encoder`` has loaded."""
+        self.name = name
+        self._directory = encoder.directory
+        self._whisper = encoder.model
+        self._tokenizer = lru_cache(maxsize=None)(self._new_tokenizer)
+
+    def decode(self, request: DecodeRequest) -> Hypothesis:
+        """See ``SpeechLLM.decode``; a prompt that comes back as text is dropped and decoded again."""
+        language = request.language
+        if language == "auto":
+            language = self._detect(request)
+            request = replace(request, language=language)
+        tokenizer = self._tokenizer(language, request.task)
+        prompt = build_prompt(
+            request.terms,
+            budget_tokens=PROMPT_TOKENS,
+            count_tokens=lambda text: len(tokenizer.encode(" " + text)),
+        )
+        tokens = self._generate(request, tokenizer, prompt)
+        text = tokenizer.decode(tokens)
+        if prompt.terms and (echoes(text, prompt) or loops(text)):
+            log.info("decoding again without the prompt, which came back as text")
+            prompt = EMPTY
+            tokens = self._generate(request, tokenizer, prompt)
+        words = without_loop(self._words(request, tokenizer, tokens))
+        return Hypothesis(words=words, language=language, prompt=prompt)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """See ``SpeechLLM.tokenize``."""
+        encoded = self._whisper.hf_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [item.ids for item in encoded]
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """See ``SpeechLLM.token_embeddings``."""
+        return token_embeddings(self._directory)
+
+    def _new_tokenizer(self, language: str, task: str) -> Tokenizer:
+        return Tokenizer(self._whisper.hf_tokenizer, True, task=task, language=language)
+
+    def _detect(self, request: DecodeRequest) -> str:
+        best, _probability = self._whisper.model.detect_language(request.encoded.native)[0][0]
+        return str(best).strip("<|>")
+
+    def _generate(self, request: DecodeRequest, tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+        """Text tokens of the whole window, the committed ones first."""
+        start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+        committed = tokenizer.encode(" " + request.committed) if request.committed else []
+        previous: list[int] = []
+        if prompt.text:
+            previous = [tokenizer.sot_prev, *tokenizer.encode(" " + prompt.text)]
+        given = [*previous, *start, *committed]
+        room = int(TOKENS_PER_S * len(request.samples) / SAMPLE_RATE_HZ) + SPARE_TOKENS
+        result: WhisperGenerationResult = self._whisper.model.generate(
+            request.encoded.native,
+            [given],
+            beam_size=1,
+            max_length=min(448, len(given) + max(1, room - len(committed))),
+            return_scores=True,
+            return_no_speech_prob=True,
+        )[0]
+        unsure = not result.scores or result.scores[0] < NO_SPEECH_LOGPROB
+        if result.no_speech_prob > NO_SPEECH_PROBABILITY and unsure:
+            return committed
+        # CTranslate2 gives back what follows <|notimestamps|>, the forced beginning included.
+        return [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+
+    def _words(
+        self, request: DecodeRequest, tokenizer: Tokenizer, tokens: Sequence[int]
+    ) -> tuple[TimedWord, ...]:
+        if not tokens:
+            return ()
+        alignment = self._whisper.model.align(
+            request.encoded.native,
+            tokenizer.sot_sequence,
+            [list(tokens)],
+            [max(1, len(request.samples) * 100 // SAMPLE_RATE_HZ)],
+        )[0]
+        texts, groups = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
+        boundaries = np.cumsum([0, *map(len, groups)])[:-1]  # the last group is the end marker
+        starts = _token_starts(alignment.alignments, len(tokens), len(request.samples))
+        probabilities = np.asarray(alignment.text_token_probs, np.float32)
+        words = [
+            TimedWord(
+                text=text,
+                start_sample=int(starts[low]),
+                end_sample=int(starts[high]),
+                probability=float(probabilities[low:high].mean()),
+            )
+            for text, (low, high) in zip(texts, itertools.pairwise(boundaries), strict=False)
+        ]
+        return tuple(_with_punctuation(words))
+
+
+def _token_starts(
+    alignments: Sequence[tuple[int, int]], tokens: int, samples: int
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sample at which each token begins, and where the last one ends: [tokens + 1]."""
+    path = np.array(alignments)  # [path length, (token, 20 ms frame)]
+    first = np.searchsorted(path[:, 0], np.arange(tokens + 1))
+    frames = np.append(path[:, 1], path[-1, 1] + 1)[first]
+    return np.minimum(frames * (SAMPLE_RATE_HZ // 50), samples)
+
+
+def _with_punctuation(words: Sequence[TimedWord]) -> list[TimedWord]:
+    """Punctuation joins the word before it and adds nothing to its time."""
+    joined: list[TimedWord] = []
+    for word in words:
+        if joined and not any(char.isalnum() for char in word.text):
+            joined[-1] = replace(joined[-1], text=joined[-1].text + word.text)
+        else:
+            joined.append(word)
+    return joined
+
+
+def loops(text: str) -> bool:
+    """Whether a text repeats itself so much that the model must have been looping."""
+    data = text.encode()
+    return len(data) > 40 and len(data) / len(zlib.compress(data)) > LOOP_COMPRESSION
+
+
+def echoes(text: str, prompt: Prompt) -> bool:
+    """Whether a text recites its prompt instead of the audio."""
+    said = text.casefold()
+    if said.strip().startswith("glossary:"):
+        return True
+    terms = [term.casefold() for term in prompt.terms]
+    runs = (terms[i : i + ECHO_TERMS] for i in range(len(terms) - ECHO_TERMS + 1))
+    return any(", ".join(run) in said for run in runs)
+
+
+def without_loop(words: tuple[TimedWord, ...]) -> tuple[TimedWord, ...]:
+    """Keep one of a phrase that is said three times or more at the end."""
+    texts = [word.text.strip().casefold().strip(".,!?") for word in words]
+    for size in range(1, len(texts) // 3 + 1):
+        phrase = texts[-size:]
+        repeats = 1
+        while texts[-size * (repeats + 1) : -size * repeats] == phrase:
+            repeats += 1
+        if repeats >= 3 and size * repeats >= 4:
+            return without_loop(words[: len(words) - size * (repeats - 1)])
+    return words
