@@ -22,7 +22,7 @@ from a2p_engine.types import Term
 log = logging.getLogger(__name__)
 
 _ACRONYM = re.compile(r"[A-Z][A-Z0-9]{1,5}")
-_LETTER_GAP = " "
+_SCHEMA = "create table if not exists said (text text primary key, phonemes text)"
 
 
 class Pronouncer:
@@ -65,9 +65,7 @@ class Pronouncer:
             path.parent.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
             database.execute("pragma journal_mode = wal")
-            database.execute(
-                "create table if not exists said (text text primary key, phonemes text)"
-            )
+            database.execute(_SCHEMA)
             database.commit()
         except (OSError, sqlite3.Error) as error:
             log.warning("pronunciations are not kept between runs: %s: %s", path, error)
@@ -112,7 +110,7 @@ def spoken_forms(term: Term) -> tuple[str, ...]:
     letter.
     """
     forms = [term.text, *term.sounds_like]
-    spelled = _ACRONYM.sub(lambda match: _LETTER_GAP.join(match.group()), term.text)
+    spelled = _ACRONYM.sub(lambda match: " ".join(match.group()), term.text)
     if spelled != term.text:
         forms.append(spelled)
     return tuple(dict.fromkeys(forms))

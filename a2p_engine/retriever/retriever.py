@@ -1,8 +1,8 @@
 """Both stages behind one face: frames of an open segment in, probable terms out, tick by tick.
 
-Frames older than ``LOOKAHEAD_FRAMES`` are committed: both stages take them into their states and never
-look at them again. The newest ones may still change when more audio gives them context, so they are a
-provisional tail, scored on copies and forgotten.
+Frames older than ``LOOKAHEAD_FRAMES`` are committed: both stages take them into their states and
+never look at them again. The newest ones may still change when more audio gives them context, so
+they are a provisional tail, scored on copies and forgotten.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
 POOL = 2  # 50 Hz Whisper frames to the 25 Hz both stages work at
-# One second of right context settles Whisper's features; counted in encoder frames, a multiple of POOL.
+# A second of right context settles Whisper's features; in encoder frames, a multiple of POOL.
 LOOKAHEAD_FRAMES = 50
 # Up to this many pronunciations are followed frame by frame. Beyond, the A2P head picks that many
 # terms each tick and the spotter hears the segment again for them alone.

@@ -1,4 +1,4 @@
-"""Whisper as embedded speech LLM: decodes from the shared encoder pass, terms in the previous text."""
+"""Whisper as embedded speech LLM: decodes the shared encoder pass, terms in the previous text."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ PROMPT_TOKENS = 223
 # Fast speech is about 5 tokens a second; more than this is a loop.
 TOKENS_PER_S = 8
 SPARE_TOKENS = 16
-# A text that compresses better than this repeats itself (threshold of the Whisper paper, section 4.5).
+# A text that compresses better than this repeats itself (Whisper paper, section 4.5).
 LOOP_COMPRESSION = 2.4
-# No speech, says the Whisper paper (section 4.5), when the model thinks so and is unsure of its text.
+# No speech (Whisper paper, section 4.5): the model thinks so and is unsure of its text.
 NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOGPROB = -1.0
 # This many prompted terms in a row, in the prompt's order, are the prompt and not speech.
@@ -52,7 +52,7 @@ class WhisperSpeechLLM:
         self._tokenizer = lru_cache(maxsize=None)(self._new_tokenizer)
 
     def decode(self, request: DecodeRequest) -> Hypothesis:
-        """See ``SpeechLLM.decode``; a prompt that comes back as text is dropped and decoded again."""
+        """See ``SpeechLLM.decode``; a prompt that comes back as text is dropped."""
         language = request.language
         if language == "auto":
             language = self._detect(request)

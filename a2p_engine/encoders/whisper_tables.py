@@ -1,0 +1,63 @@
+"""Single tables out of CTranslate2's model.bin, without loading the model.
+
+The file is little-endian: u32 version, u16-length-prefixed name of the architecture, u32 revision,
+u32 number of variables; then for each variable its u16-length-prefixed name, u8 rank, that many u32
+sizes, u8 number type, u32 bytes and the data.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from a2p_engine.errors import ModelError
+
+_TYPES = {0: np.dtype("<f4"), 1: np.dtype("i1"), 2: np.dtype("<i2"), 3: np.dtype("<i4"),
+          4: np.dtype("<f2")}  # fmt: skip
+_EMBEDDINGS = "decoder/embeddings/weight"
+
+
+def token_embeddings(directory: Path) -> npt.NDArray[np.float32]:
+    """Token embedding table of the decoder, float32 [vocabulary, D].
+
+    Args:
+        directory: holds model.bin with float weights.
+
+    Raises:
+        ModelError: the file is missing, damaged, or holds no such table.
+    """
+    path = directory / "model.bin"
+    try:
+        with path.open("rb") as file:
+            return _find(file, _EMBEDDINGS).astype(np.float32)
+    except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
+        raise ModelError(f"cannot read token embeddings from {path}: {error}") from error
+
+
+def _find(file: BinaryIO, wanted: str) -> npt.NDArray[np.generic]:
+    _number(file, "I")  # version
+    _text(file)
+    _number(file, "I")  # revision
+    for _ in range(_number(file, "I")):
+        name = _text(file)
+        shape = [_number(file, "I") for _ in range(_number(file, "B"))]
+        kind, size = _number(file, "B"), _number(file, "I")
+        if name != wanted:
+            file.seek(size, 1)
+            continue
+        if kind not in (0, 4):
+            raise ValueError(f"{name} holds numbers of type {kind}, not float32 or float16")
+        return np.frombuffer(file.read(size), _TYPES[kind]).reshape(shape)
+    raise ValueError(f"no variable {wanted}")
+
+
+def _number(file: BinaryIO, form: str) -> int:
+    return int(struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))[0])
+
+
+def _text(file: BinaryIO) -> str:
+    return file.read(_number(file, "H")).rstrip(b"\0").decode()
