@@ -1,0 +1,43 @@
+"""The engine as the streaming side sees it; ``a2p_engine.engine.Engine`` is the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from a2p_engine.types import GlossaryInfo, SessionOptions, StepRequest, StepResult, Term
+
+
+class Backend(Protocol):
+    """Synchronous and thread-safe across sessions; one call at a time per session.
+
+    Attributes:
+        max_segment_s: the longest segment it takes.
+        languages: ISO 639-1 codes it understands.
+    """
+
+    @property
+    def max_segment_s(self) -> float: ...  # noqa: D102
+
+    @property
+    def languages(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def open(
+        self, options: SessionOptions, glossary: Sequence[Term] | None = None
+    ) -> tuple[str, GlossaryInfo]:
+        """Begin a session; returns its handle."""
+        ...
+
+    def edit_glossary(
+        self, session: str, *, add: Sequence[Term] = (), remove: Sequence[str] = ()
+    ) -> GlossaryInfo:
+        """Change the session's glossary for all later steps."""
+        ...
+
+    def step(self, request: StepRequest) -> StepResult:
+        """Hear more of the open segment and tell what it says; takes 50 to 500 ms."""
+        ...
+
+    def close(self, session: str) -> None:
+        """End the session and free its state."""
+        ...

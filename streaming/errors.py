@@ -1,0 +1,123 @@
+"""What can go wrong on the streaming side, and how each error is told to a client.
+
+A2PError (a2p_engine.errors)
+└── StreamingError
+    ├── ProtocolError         the client broke the protocol; nothing else ever leaves protocol.py
+    │   ├── UnexpectedFrame   binary before ``start``, or audio after ``stop``
+    │   ├── BadJson           a text message is not a JSON object
+    │   ├── BadStart          the first message is not a ``start`` the server understands
+    │   ├── BadOption         ``start`` asks for a value that is not offered
+    │   └── BadCommand        a later message is not understood; the session goes on
+    ├── TruncatedAudio        the audio ended inside a sample; the session goes on
+    ├── StartTimeout          no ``start`` came in time
+    ├── ServerFull            all sessions are taken
+    ├── SlowReader            the client does not read its events
+    ├── ShuttingDown          the server is stopping
+    └── SettingsError         a setting is unknown or has a value that cannot be used
+
+``ANSWERS`` is the one table from errors to wire codes and close codes. Whether an error is fatal
+depends on where it happens: the close code is used only when it ends the session.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from a2p_engine.errors import A2PError, AudioError, GlossaryError, InputError, ModelError
+from streaming.events import Error
+
+
+class StreamingError(A2PError):
+    """Root of the streaming branch."""
+
+
+class ProtocolError(StreamingError):
+    """The client broke the protocol; the text names what is wrong and what is accepted."""
+
+
+class UnexpectedFrame(ProtocolError):
+    """Binary before ``start``, or audio after ``stop``."""
+
+
+class BadJson(ProtocolError):
+    """A text message is not a JSON object."""
+
+
+class BadStart(ProtocolError):
+    """The first message is not a ``start`` the server understands."""
+
+
+class BadOption(ProtocolError):
+    """``start`` asks for a value that is not offered."""
+
+
+class BadCommand(ProtocolError):
+    """A message after ``start`` is not understood; the session goes on without it."""
+
+
+class TruncatedAudio(StreamingError):
+    """The audio ended inside a sample; the rest of the session is unharmed."""
+
+
+class StartTimeout(StreamingError):
+    """No ``start`` came in time."""
+
+
+class ServerFull(StreamingError):
+    """All sessions are taken."""
+
+
+class SlowReader(StreamingError):
+    """The client does not read its events, and even finals have piled up."""
+
+
+class ShuttingDown(StreamingError):
+    """The server is stopping; finals of what was said have been sent."""
+
+
+class SettingsError(StreamingError):
+    """A setting is unknown or has a value that cannot be used; raised before the server runs."""
+
+
+class Answer(NamedTuple):
+    """How an error looks on the wire: the event's ``code`` and the socket's close code."""
+
+    code: str
+    close: int
+
+
+ANSWERS: dict[type[Exception], Answer] = {
+    UnexpectedFrame: Answer("unexpected_frame", 1003),
+    BadJson: Answer("bad_json", 1007),
+    BadStart: Answer("bad_start", 1008),
+    BadOption: Answer("bad_option", 1008),
+    BadCommand: Answer("bad_command", 1008),
+    ProtocolError: Answer("protocol_error", 1008),
+    StartTimeout: Answer("start_timeout", 1008),
+    TruncatedAudio: Answer("truncated_audio", 1008),
+    AudioError: Answer("bad_audio", 1008),
+    GlossaryError: Answer("bad_glossary", 1008),
+    InputError: Answer("bad_input", 1008),
+    ModelError: Answer("model_failed", 1011),
+    ShuttingDown: Answer("shutting_down", 1012),
+    ServerFull: Answer("full", 1013),
+    SlowReader: Answer("slow_reader", 1013),
+    Exception: Answer("internal", 1011),
+}
+
+
+def answer_to(error: Exception) -> Answer:
+    """The row of ``ANSWERS`` for the error's class or its nearest listed ancestor."""
+    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+
+
+def error_event(error: Exception, *, fatal: bool, retry_after_s: float | None = None) -> Error:
+    """The event that tells a client of the error.
+
+    The text of errors that were not raised on purpose may show the server's insides, so it stays
+    in the server's log.
+    """
+    expected = isinstance(error, A2PError)
+    message = str(error) if expected else "internal error; the server's log says more"
+    code = answer_to(error).code
+    return Error(code=code, message=message, fatal=fatal, retry_after_s=retry_after_s)
