@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from a2p_engine.errors import ModelError
 
-_TYPES = {0: np.dtype("<f4"), 1: np.dtype("i1"), 2: np.dtype("<i2"), 3: np.dtype("<i4"),
-          4: np.dtype("<f2")}  # fmt: skip
+_FLOATS: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 4: np.dtype("<f2")}
 _EMBEDDINGS = "decoder/embeddings/weight"
 
 
@@ -38,7 +37,7 @@ def token_embeddings(directory: Path) -> npt.NDArray[np.float32]:
         raise ModelError(f"cannot read token embeddings from {path}: {error}") from error
 
 
-def _find(file: BinaryIO, wanted: str) -> npt.NDArray[np.generic]:
+def _find(file: BinaryIO, wanted: str) -> npt.NDArray[Any]:
     _number(file, "I")  # version
     _text(file)
     _number(file, "I")  # revision
@@ -49,9 +48,10 @@ def _find(file: BinaryIO, wanted: str) -> npt.NDArray[np.generic]:
         if name != wanted:
             file.seek(size, 1)
             continue
-        if kind not in (0, 4):
+        if kind not in _FLOATS:
             raise ValueError(f"{name} holds numbers of type {kind}, not float32 or float16")
-        return np.frombuffer(file.read(size), _TYPES[kind]).reshape(shape)
+        table: npt.NDArray[Any] = np.frombuffer(file.read(size), _FLOATS[kind]).reshape(shape)
+        return table
     raise ValueError(f"no variable {wanted}")
 
 

@@ -1,0 +1,121 @@
+"""Rooms, microphones, lines and noise put on clean synthetic speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples
+
+Spectrum = npt.NDArray[np.complex128] | npt.NDArray[np.float64]
+
+
+def trim(samples: Samples, rng: np.random.Generator) -> Samples:
+    """Leave random silence around the speech; four in ten end in mid-speech, with none at all.
+
+    Live windows often end while somebody speaks, and the frames at the end then lack right context.
+    """
+    loud = np.flatnonzero(np.abs(samples) > 0.02 * max(float(np.abs(samples).max()), 1e-4))
+    if len(loud) == 0:
+        return samples
+    before = int(rng.uniform(0, 0.35) * SAMPLE_RATE_HZ)
+    cut_off = rng.random() < 0.4
+    after = int((rng.uniform(-0.03, 0.04) if cut_off else rng.uniform(0.1, 0.6)) * SAMPLE_RATE_HZ)
+    start, end = int(loud[0]) - before, int(loud[-1]) + after
+    padded = np.pad(samples, (max(0, -start), max(0, end - len(samples))))
+    return padded[max(0, start) : max(0, -start) + end]
+
+
+def degrade(samples: Samples, babble: Sequence[Samples], rng: np.random.Generator) -> Samples:
+    """A random room, microphone, line, noise and level; one in ten stays as it is.
+
+    Args:
+        samples: float32 [n].
+        babble: other speech to mix into background talk.
+        rng: chooses everything.
+    """
+    if rng.random() < 0.1 or len(samples) == 0:
+        return samples
+    telephone = rng.random() < 0.15
+    out = _filter(samples, rng, telephone=telephone)
+    if rng.random() < 0.6:
+        out = out + _noise(len(out), babble, rng) * _noise_gain(out, rng)
+    if telephone and rng.random() < 0.6:
+        out = mu_law(out)
+    peak = float(np.abs(out).max()) + 1e-9
+    out = out / peak * 10 ** (rng.uniform(-30, 0) / 20)
+    if rng.random() < 0.05:
+        out = np.clip(out, -0.3 * np.abs(out).max(), 0.3 * np.abs(out).max())
+    return out.astype(np.float32)
+
+
+def mu_law(samples: npt.NDArray[np.floating], levels: int = 256) -> npt.NDArray[np.float64]:
+    """Through G.711's companding and back (ITU-T G.711, mu = 255), peak normalised first."""
+    peak = float(np.abs(samples).max()) + 1e-9
+    squeezed = np.sign(samples) * np.log1p(255 * np.abs(samples) / peak) / np.log(256)
+    steps = np.round((squeezed + 1) / 2 * (levels - 1)) / (levels - 1) * 2 - 1
+    return np.asarray(np.sign(steps) * np.expm1(np.abs(steps) * np.log(256)) / 255 * peak)
+
+
+def _filter(
+    samples: Samples, rng: np.random.Generator, *, telephone: bool
+) -> npt.NDArray[np.float64]:
+    """Room, microphone and telephone band in one multiplication in the frequency domain."""
+    room = _room(rng) if rng.random() < 0.45 else np.ones(1)
+    size = _fast_size(len(samples) + len(room))
+    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
+    response: Spectrum = np.fft.rfft(room, size)
+    if rng.random() < 0.6:
+        knots = np.log2([60, 150, 400, 1000, 2500, 6000, 8000])
+        gain_db = np.interp(np.log2(hz + 1), knots, rng.normal(0, 4, len(knots)))
+        response = response * 10 ** (gain_db / 20)
+    if telephone:
+        low, high = rng.uniform(150, 350), rng.uniform(3000, 3700)
+        response = response / np.sqrt(1 + (low / (hz + 1)) ** 8) / np.sqrt(1 + (hz / high) ** 24)
+    filtered: npt.NDArray[np.float64] = np.fft.irfft(np.fft.rfft(samples, size) * response, size)
+    return filtered[: len(samples)]
+
+
+def _fast_size(least: int) -> int:
+    """Smallest size of the form 2^a * {4, 5, 6, 7} that holds ``least`` samples."""
+    power = 1 << max(0, least.bit_length() - 3)
+    return next(power * k for k in (4, 5, 6, 7, 8) if power * k >= least)
+
+
+def _room(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Impulse response of a small room: the direct sound and a decaying noise tail."""
+    decay_s = rng.uniform(0.1, 0.7)  # time to -60 dB
+    time_s = np.arange(int(decay_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
+    tail[: int(rng.uniform(0.001, 0.012) * SAMPLE_RATE_HZ)] = 0
+    tail *= 10 ** (rng.uniform(-18, 2) / 20) / (np.sqrt((tail**2).sum()) + 1e-9)
+    tail[0] = 1
+    return tail
+
+
+def _noise(
+    length: int, babble: Sequence[Samples], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """White, coloured or babble noise of that length, about unit power."""
+    kind = rng.random()
+    if babble and kind < 0.35:
+        talkers = rng.choice(len(babble), size=int(rng.integers(1, 6)))
+        noise = sum(
+            np.resize(np.roll(babble[t], int(rng.integers(0, len(babble[t])))), length)
+            for t in talkers
+        )
+        noise = np.asarray(noise, np.float64)
+    else:
+        size = _fast_size(length)
+        slope = 0.0 if kind < 0.5 else rng.uniform(0.3, 1.2)
+        hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
+        spectrum = np.fft.rfft(rng.standard_normal(size)) / np.maximum(hz, 20) ** slope
+        noise = np.fft.irfft(spectrum, size)[:length]
+    return noise / (np.sqrt((noise**2).mean()) + 1e-9)
+
+
+def _noise_gain(speech: npt.NDArray[np.floating], rng: np.random.Generator) -> float:
+    """Amplitude that puts unit-power noise 3 to 35 dB below the speech."""
+    return float(np.sqrt((speech**2).mean()) * 10 ** (-rng.uniform(3, 35) / 20))
