@@ -44,7 +44,7 @@ def advance(
                 else:
                     cost, start = symbol, frame
                 stay = path_cost[cell] + min(symbol, blank)
-                if stay < cost:
+                if stay <= cost:
                     cost, start = stay, path_start[cell]
                 if cell > low:
                     if cell > low + 1:

@@ -49,8 +49,8 @@ def advance(
                 fresh = (0.0, frame)
                 entry = before[i - 1] if i else fresh
                 options = [
-                    (entry[0] + symbol, entry[1]),
                     (before[i][0] + min(symbol, cost[0] + linger), before[i][1]),
+                    (entry[0] + symbol, entry[1]),
                 ]
                 if i:
                     skipped = before[i - 2] if i > 1 else fresh

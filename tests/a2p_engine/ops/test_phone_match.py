@@ -1,0 +1,99 @@
+"""Phoneme alignment: the compiled form against the plain one, and what the costs mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from a2p_engine.ops.phone_match import advance, advance_reference
+from a2p_engine.retriever.spotter import (
+    MatchCosts,
+    PhoneIndex,
+    SpotterState,
+    emission_costs,
+)
+
+COSTS = MatchCosts(cap=5.0, deletion=3.0, linger=0.05)
+
+
+def _heard(*symbols: int, count: int = 8) -> np.ndarray:
+    """Emission costs of frames in which exactly these symbols are heard."""
+    costs = np.full((len(symbols), count), 5.0, np.float32)
+    costs[np.arange(len(symbols)), symbols] = 0.0
+    return costs
+
+
+def _match(index: PhoneIndex, costs: np.ndarray) -> SpotterState:
+    state = SpotterState.empty(index)
+    state.advance(index, costs, COSTS)
+    return state
+
+
+@given(seed=st.integers(0, 10_000), cut=st.integers(0, 20))
+@settings(max_examples=25, deadline=None)
+def test_compiled_form_equals_the_reference_in_any_chunks(seed: int, cut: int) -> None:
+    """Two chunks through the compiled loop leave the state of one through the reference."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 9, 12)
+    index = PhoneIndex([rng.integers(1, 8, n).tolist() for n in lengths], list(range(12)))
+    costs = rng.uniform(0, 5, (20, 8)).astype(np.float32)
+    states = []
+    for function, edges in ((advance, (0, cut, 20)), (advance_reference, (0, 20))):
+        state = SpotterState.empty(index)
+        for low, high in zip(edges, edges[1:], strict=False):
+            function(
+                costs[low:high], low, index.phones, index.offsets, 3.0, 0.05,
+                state.path_cost, state.path_start, *vars(state.matches).values(),
+            )  # fmt: skip
+        states.append(state)
+    np.testing.assert_allclose(states[0].path_cost, states[1].path_cost, atol=1e-4)
+    np.testing.assert_allclose(states[0].matches.cost, states[1].matches.cost, atol=1e-4)
+
+
+def test_a_word_that_is_heard_costs_nothing_and_has_its_place() -> None:
+    """Phonemes with gaps in between match at no more than the price of lingering."""
+    index = PhoneIndex([[3, 4, 5], [3, 6, 5]], [0, 1])
+    matches = _match(index, _heard(1, 2, 3, 3, 0, 4, 5, 2)).matches
+    assert matches.cost[0] == pytest.approx(0.05)
+    assert (matches.start[0], matches.end[0]) == (2, 6)
+    assert matches.cost[1] > 2.0
+
+
+def test_order_matters() -> None:
+    """The same phonemes in another order are another word."""
+    index = PhoneIndex([[3, 4, 5], [5, 4, 3]], [0, 1])
+    matches = _match(index, _heard(3, 4, 5)).matches
+    assert matches.cost[0] == 0.0 < matches.cost[1]
+
+
+def test_a_swallowed_phoneme_costs_a_deletion() -> None:
+    """Leaving out a phoneme at either end or in the middle costs the same."""
+    index = PhoneIndex([[3, 4, 5]], [0])
+    for heard in ((4, 5), (3, 5), (3, 4)):
+        assert _match(index, _heard(*heard)).matches.cost[0] == pytest.approx(COSTS.deletion)
+
+
+def test_costs_are_relative_to_the_best_symbol_and_bounded() -> None:
+    """A certain frame cannot cost more than the cap, an undecided one costs little."""
+    sure = np.log(np.array([[0.998, 0.001, 0.001], [0.4, 0.35, 0.25]], np.float32))
+    costs = emission_costs(sure, cap=4.0)
+    assert costs[0].tolist() == [0.0, 4.0, 4.0]
+    assert costs[1].max() < 0.5
+
+
+def test_subset_keeps_the_chosen_pronunciations() -> None:
+    """A subset scores exactly as its members did in the whole."""
+    index = PhoneIndex([[1], [3, 4, 5], [2, 2], [5, 6]], [0, 1, 1, 2])
+    costs = _heard(3, 4, 5, 6)
+    picked = index.subset(np.array([1, 3], np.int32))
+    assert picked.term_of.tolist() == [1, 2]
+    whole, part = _match(index, costs).matches.cost, _match(picked, costs).matches.cost
+    assert part.tolist() == whole[[1, 3]].tolist()
+
+
+def test_an_empty_pronunciation_is_refused() -> None:
+    """It would match everywhere for nothing."""
+    with pytest.raises(ValueError, match="at least one phoneme"):
+        PhoneIndex([[1], []], [0, 1])
