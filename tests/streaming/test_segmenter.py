@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,7 +121,7 @@ def test_segments_never_overlap_or_lose_speech(levels: list[float], data: st.Dat
     spans = [(o.start_sample, c.end_sample) for o, c in zip(opened, closed, strict=True)]
     assert [o.segment_id for o in opened] == [c.segment_id for c in closed]
     assert all(start < end <= start + 14 * 16_000 + FRAME for start, end in spans)
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
     run_length = 0
     for index, level in enumerate(stream):
         run_length = run_length + 1 if level >= 0.5 else 0
