@@ -1,0 +1,160 @@
+// A caption session: sends audio, gives events, reconnects by itself.
+
+import { Backlog } from "./backlog.js";
+
+// As in the Python client: going away, broken, internal error, restart, try again later.
+const RETRY_CODES = new Set([1001, 1006, 1011, 1012, 1013]);
+const ATTEMPTS = 10;
+const FIRST_DELAY_S = 0.5;
+const MAX_DELAY_S = 20;
+// Bytes the browser may hold back for a slow network before we hold back ourselves.
+const BUFFERED_BYTES = 256 * 1024;
+const END_TIMEOUT_MS = 15000;
+
+export const socketUrl = () => {
+  const url = new URL("ws", document.baseURI);
+  url.protocol = url.protocol.replace("http", "ws");
+  url.search = url.hash = "";
+  return url.href;
+};
+
+export class CaptionSocket {
+  /**
+   * @param {object} options
+   * @param {number} options.sampleRateHz rate of the audio
+   * @param {function(): object} options.start start message without its audio, asked for at each connection
+   * @param {function(object): void} options.onEvent gets the server's events, times shifted over reconnects
+   * @param {function(string, string): void} options.onState gets connecting, live, waiting, failed or ended, with a text
+   */
+  constructor({ sampleRateHz, start, onEvent, onState }) {
+    Object.assign(this, { sampleRateHz, start, onEvent, onState });
+    this.backlog = new Backlog(sampleRateHz);
+    this.offsetS = 0;
+    this.attempt = 0;
+    this.started = false;
+    this.stopping = false;
+    this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
+    this.connect();
+  }
+
+  send(samples) {
+    this.backlog.push(samples);
+    this.pump();
+  }
+
+  /** Change the glossary in force; while disconnected the next start message carries the change. */
+  edit(add, remove) {
+    if (this.started) this.socket.send(JSON.stringify({ type: "glossary.edit", add, remove }));
+  }
+
+  /** Ask for the last captions; resolves when they have come. */
+  async stop() {
+    this.stopping = true;
+    if (this.started) this.finish();
+    else this.leave("ended", "Ready");
+    const timer = setTimeout(() => this.leave("failed", "The last captions did not arrive"), END_TIMEOUT_MS);
+    await this.ended;
+    clearTimeout(timer);
+  }
+
+  connect() {
+    this.onState("connecting", "Connecting…");
+    this.socket = new WebSocket(socketUrl());
+    this.socket.binaryType = "arraybuffer";
+    this.socket.onopen = () => this.open();
+    this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
+    this.socket.onclose = (close) => this.closed(close);
+  }
+
+  open() {
+    const audio = { encoding: "pcm_s16le", sample_rate_hz: this.sampleRateHz, channels: 1 };
+    this.socket.send(JSON.stringify({ type: "start", audio, ...this.start() }));
+  }
+
+  receive(event) {
+    for (const name of ["start_s", "end_s", "time_s", "audio_time_s"]) this.shift(event, name);
+    for (const item of [...(event.words ?? []), ...(Array.isArray(event.terms) ? event.terms : [])]) {
+      for (const name of ["start_s", "end_s"]) this.shift(item, name);
+    }
+    if (event.type === "session.started") this.begin();
+    else if (event.type === "final") this.backlog.finishUntil(event.end_s);
+    else if (event.type === "error") this.complain(event);
+    this.onEvent(event);
+    if (event.type === "session.ended") this.leave("ended", "Ready");
+  }
+
+  shift(item, name) {
+    if (typeof item[name] === "number") item[name] += this.offsetS;
+  }
+
+  begin() {
+    this.offsetS = this.backlog.rewind();
+    this.started = true;
+    this.connectedAt = performance.now();
+    const lostS = this.backlog.takeLostS();
+    this.onState("live", lostS ? `Live, ${lostS.toFixed(1)} s of sound were lost` : "Live");
+    this.pump();
+    if (this.stopping) this.finish();
+  }
+
+  complain(event) {
+    this.retryAfterS = event.retry_after_s ?? 0;
+    this.fatal = event.fatal ? event.message : undefined;
+  }
+
+  /** Send what there is, as long as the network takes it. */
+  pump() {
+    clearTimeout(this.pumping);
+    while (this.started && this.socket.readyState === WebSocket.OPEN) {
+      if (this.socket.bufferedAmount > BUFFERED_BYTES) {
+        this.pumping = setTimeout(() => this.pump(), 100);
+        return;
+      }
+      const batch = this.backlog.shift();
+      if (!batch) break;
+      this.socket.send(batch);
+    }
+    if (this.finishing) this.finish();
+  }
+
+  /** Say stop behind the last audio. */
+  finish() {
+    this.finishing = this.backlog.unsent > 0;
+    if (this.finishing) return;
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type: "stop" }));
+  }
+
+  closed({ code, reason }) {
+    if (this.left) return;
+    if (this.started && performance.now() - this.connectedAt > MAX_DELAY_S * 1000) this.attempt = 0;
+    this.started = this.finishing = false;
+    this.onEvent({ type: "disconnected" });
+    this.attempt += 1;
+    if (!RETRY_CODES.has(code) || this.attempt > ATTEMPTS) {
+      this.leave("failed", this.fatal || reason || (code === 1006 ? "The server cannot be reached" : `Closed by the server (${code})`));
+      return;
+    }
+    this.waitAndConnect(this.fatal || (code === 1006 ? "Connection lost" : reason || "Server is restarting"));
+  }
+
+  waitAndConnect(why) {
+    // Jitter, or all pages would come back to a restarted server at the same moment.
+    const backoffS = Math.min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (this.attempt - 1)) * (0.5 + Math.random() / 2);
+    const delayS = (this.retryAfterS || 0) + backoffS;
+    this.retryAfterS = 0;
+    this.fatal = undefined;
+    this.onState("waiting", `${why}, next try in ${Math.ceil(delayS)} s`);
+    this.waiting = setTimeout(() => this.connect(), delayS * 1000);
+  }
+
+  leave(state, text) {
+    if (this.left) return;
+    this.left = true;
+    this.started = false;
+    clearTimeout(this.waiting);
+    clearTimeout(this.pumping);
+    this.socket.close(1000);
+    this.onState(state, text);
+    this.resolveEnded();
+  }
+}
