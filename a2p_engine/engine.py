@@ -25,6 +25,7 @@ from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import Evidence, GlossaryIndex, Retriever, RetrieverState
 from a2p_engine.selection import select
 from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, build_speech_llm
+from a2p_engine.text import mentions
 from a2p_engine.types import (
     SAMPLE_RATE_HZ,
     GlossaryInfo,
@@ -256,7 +257,7 @@ class Engine:
             text=text,
             words=words,
             end_sample=begin + len(samples),
-            terms=tuple(replace(hit, used=_mentions(text, hit.term)) for hit in hits),
+            terms=tuple(replace(hit, used=mentions(text, hit.term)) for hit in hits),
             language=hypothesis.language,
             glossary_version=session.glossary_version,
             trimmed_terms=hypothesis.prompt.trimmed,
@@ -317,17 +318,6 @@ class Engine:
             return self._sessions[handle]
         except KeyError:
             raise UnknownSession(f"session {handle!r} is not open") from None
-
-
-def _mentions(text: str, term: str) -> bool:
-    """Whether a caption contains a term as whole words, upper and lower case alike."""
-    padded = f" {_letters(text)} "
-    return f" {_letters(term)} " in padded
-
-
-def _letters(text: str) -> str:
-    kept = (char if char.isalnum() else " " for char in text.casefold())
-    return " ".join("".join(kept).split())
 
 
 @contextmanager

@@ -1,0 +1,247 @@
+"""What a listener experiences: utterances spoken at a running server at real-time pace, measured.
+
+Latencies are taken from the audio clock: a sample counts as spoken at the moment it is sent, and the
+server's own account of when speech began and ended is where they start. ``first_partial_s`` and
+``final_s`` are therefore what a viewer waits, detection and hangover included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+
+from a2p_engine.errors import InputError
+from a2p_engine.text import mentions, plain
+from clients.audio import AudioFormat, audio_duration_s, stream_file
+from clients.client import CaptionClient
+from clients.events import Event, Final, Partial, SpeechStarted, SpeechStopped
+
+# Silence sent behind a recording, so that its last words end as speech ends in a live stream.
+TRAIL_S = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One line of a manifest; ``text`` is None when only the terms are known."""
+
+    id: str
+    audio: Path
+    text: str | None
+    terms: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What came of one utterance.
+
+    Attributes:
+        hypothesis: its finals, joined.
+        offered: glossary terms offered to the speech model in finals, with their probability.
+        found: its terms that the hypothesis contains.
+        inserted: offered terms that were written but, says the reference, not spoken.
+        first_partial_s: from the beginning of speech to its first words, per segment.
+        final_s: from the end of speech to the final, per segment that ended with speech.
+        lag_s: how far each shown text was behind the audio clock.
+        erased_words: words taken back in volatile text.
+    """
+
+    id: str
+    audio_s: float
+    reference: str | None
+    hypothesis: str = ""
+    terms: tuple[str, ...] = ()
+    offered: dict[str, float] = field(default_factory=dict)
+    found: list[str] = field(default_factory=list)
+    inserted: list[str] = field(default_factory=list)
+    first_partial_s: list[float] = field(default_factory=list)
+    final_s: list[float] = field(default_factory=list)
+    lag_s: list[float] = field(default_factory=list)
+    erased_words: int = 0
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read JSON lines of {"id", "audio" (relative to the manifest), "text", "terms"}.
+
+    Raises:
+        InputError: the manifest or a line of it cannot be read; the line is named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read manifest {path}: {error}") from error
+    utterances = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            utterances.append(
+                Utterance(
+                    id=str(entry["id"]),
+                    audio=path.parent / entry["audio"],
+                    text=entry.get("text"),
+                    terms=tuple(entry.get("terms") or ()),
+                )
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}:{number}: not a manifest line: {error!r}") from error
+    return utterances
+
+
+async def speak(
+    url: str, utterance: Utterance, *, glossary: str | None, pace: float = 1.0
+) -> AsyncIterator[tuple[float, Event]]:
+    """Stream one utterance; yield each event with the audio clock (s) at which it came."""
+    options = {"stats_interval_ms": 1000}
+    client = CaptionClient(url, glossary=glossary or {"terms": []}, options=options)
+    async with client:
+        begin = time.perf_counter()
+        async for event in client.caption(_with_trail(utterance.audio, pace)):
+            yield (time.perf_counter() - begin) * pace, event
+
+
+async def measure(
+    url: str, utterance: Utterance, *, glossary: str | None, pace: float = 1.0
+) -> Record:
+    """Stream one utterance and measure it."""
+    record = Record(
+        id=utterance.id,
+        audio_s=audio_duration_s(utterance.audio),
+        reference=utterance.text,
+        terms=utterance.terms,
+    )
+    finals: list[str] = []
+    began: dict[int, float] = {}
+    stopped: dict[int, float] = {}
+    shown: dict[int, list[str]] = {}
+    async for clock_s, event in speak(url, utterance, glossary=glossary, pace=pace):
+        if isinstance(event, SpeechStarted):
+            began[event.segment_id] = event.time_s
+        elif isinstance(event, SpeechStopped):
+            stopped[event.segment_id] = event.time_s
+        elif isinstance(event, Partial | Final):
+            record.lag_s.append(clock_s - event.end_s)
+            words = plain(event.text).split()
+            before = shown.get(event.segment_id, [])
+            if words and not before and event.segment_id in began:
+                record.first_partial_s.append(clock_s - began.pop(event.segment_id))
+            record.erased_words += len(before) - _common(before, words)
+            shown[event.segment_id] = words
+            if isinstance(event, Final):
+                finals.append(event.text)
+                record.offered |= {use.term: use.probability for use in event.terms}
+                if event.segment_id in stopped and event.reason != "max_length":
+                    record.final_s.append(clock_s - stopped[event.segment_id])
+    record.hypothesis = " ".join(finals)
+    record.found = [term for term in record.terms if mentions(record.hypothesis, term)]
+    if record.reference is not None:
+        reference = f"{record.reference} {' '.join(record.terms)}"
+        written = [term for term in record.offered if mentions(record.hypothesis, term)]
+        record.inserted = [term for term in written if not mentions(reference, term)]
+    return record
+
+
+async def evaluate_streaming(
+    url: str, utterances: Iterable[Utterance], *, glossary: str | None, pace: float = 1.0
+) -> AsyncIterator[Record]:
+    """Measure utterances one after the other, each in a session of its own."""
+    for utterance in utterances:
+        yield await measure(url, utterance, glossary=glossary, pace=pace)
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """Figures over all records; None where there is nothing to take them from."""
+    spoken = [record for record in records if record.reference is not None]
+    audio_s = sum(record.audio_s for record in records)
+    words = sum(len(plain(record.hypothesis).split()) for record in records)
+    terms = sum(len(record.terms) for record in records)
+    checked_h = sum(record.audio_s for record in spoken) / 3600
+    inserted = sum(len(record.inserted) for record in spoken)
+    erased = sum(record.erased_words for record in records)
+    return {
+        "utterances": len(records),
+        "audio_s": round(audio_s, 1),
+        "wer": word_error_rate(spoken),
+        "terms": terms,
+        "term_recall": _ratio(sum(len(record.found) for record in records), terms),
+        "false_insertions": inserted,
+        "false_insertions_per_hour": _ratio(inserted, checked_h),
+        "first_partial_s": percentiles(x for record in records for x in record.first_partial_s),
+        "final_s": percentiles(x for record in records for x in record.final_s),
+        "lag_s": percentiles(x for record in records for x in record.lag_s),
+        "lag_growth_s": _growth([x for record in records for x in record.lag_s]),
+        "normalized_erasure": _ratio(erased, words),
+    }
+
+
+def word_error_rate(records: Sequence[Record]) -> float | None:
+    """WER over all records, after Whisper's English text normalisation."""
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    normalise = EnglishTextNormalizer({})
+    references = [normalise(record.reference or "") for record in records]
+    hypotheses = [normalise(record.hypothesis) for record in records]
+    pairs = [pair for pair in zip(references, hypotheses, strict=True) if pair[0]]
+    if not pairs:
+        return None
+    return float(jiwer.wer([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float] | None:
+    """Median, 95th and 99th percentile."""
+    listed = list(values)
+    if not listed:
+        return None
+    p50, p95, p99 = np.percentile(listed, [50, 95, 99])
+    return {"p50": round(p50, 3), "p95": round(p95, 3), "p99": round(p99, 3), "n": len(listed)}
+
+
+def dump(records: Iterable[Record], path: Path) -> None:
+    """Write the records as JSON lines.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+async def _with_trail(path: Path, pace: float) -> AsyncIterator[bytes]:
+    async for chunk in stream_file(path, pace=pace):
+        yield chunk
+    step_s = 0.1
+    for _ in range(round(TRAIL_S / step_s)):
+        if pace:
+            await asyncio.sleep(step_s / pace)
+        yield bytes(AudioFormat().bytes_of(step_s))
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Length of the common beginning."""
+    for index, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return index
+    return min(len(one), len(other))
+
+
+def _growth(lags_s: Sequence[float]) -> float | None:
+    """Median lag of the last third less that of the first third."""
+    third = len(lags_s) // 3
+    if not third:
+        return None
+    return round(float(np.median(lags_s[-third:]) - np.median(lags_s[:third])), 3)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole else None
