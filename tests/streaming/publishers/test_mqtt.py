@@ -155,6 +155,7 @@ class Subscriber:
 async def subscriber(broker: Broker, *options: str) -> AsyncIterator[Subscriber]:
     """An observer that has subscribed."""
     process = await asyncio.create_subprocess_exec(
+        *("stdbuf", "-oL"),  # else a line stays in its buffer until the next message
         _program("mosquitto_sub"),
         *("-h", "127.0.0.1", "-p", str(broker.port), "-t", "a2p/#", "-q", "2", "-d", "-F", "%j"),
         *options,
