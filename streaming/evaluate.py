@@ -1,8 +1,8 @@
 """What a listener experiences: utterances spoken at a running server at real-time pace, measured.
 
-Latencies are taken from the audio clock: a sample counts as spoken at the moment it is sent, and the
-server's own account of when speech began and ended is where they start. ``first_partial_s`` and
-``final_s`` are therefore what a viewer waits, detection and hangover included.
+Latencies are taken from the audio clock: a sample counts as spoken at the moment it is sent, and
+the server's own account of when speech began and ended is where they start. ``first_partial_s``
+and ``final_s`` are therefore what a viewer waits, detection and hangover included.
 """
 
 from __future__ import annotations
