@@ -218,6 +218,16 @@ class SessionCore:
         return not self._line and self._in_flight is None
 
     @property
+    def working(self) -> bool:
+        """Whether the engine has or could have work."""
+        return self._in_flight is not None or self.ready
+
+    @property
+    def finishing(self) -> bool:
+        """Whether the audio has ended."""
+        return self._finishing
+
+    @property
     def ended(self) -> bool:
         """Whether ``session.ended`` has been told."""
         return self._ended

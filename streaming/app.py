@@ -1,0 +1,76 @@
+"""The server's routes: sockets, captions page, health and information on one port."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
+
+from streaming.audio import CHANNELS, ENCODINGS, SAMPLE_RATES_HZ
+from streaming.connection import Connection
+from streaming.events import PROTOCOL_VERSION
+from streaming.hub import Hub
+from streaming.protocol import TASKS
+from streaming.vad import DETECTORS
+
+
+def create_app(hub: Hub) -> Starlette:
+    """The ASGI application around a hub."""
+
+    async def socket(websocket: WebSocket) -> None:
+        await Connection(websocket, hub).serve()
+
+    async def health(_: Request) -> JSONResponse:
+        state = {"status": "stopping" if hub.draining else "ok", "sessions": hub.sessions}
+        return JSONResponse(state, status_code=503 if hub.draining else 200)
+
+    async def info(_: Request) -> JSONResponse:
+        return JSONResponse(describe(hub))
+
+    routes: list[BaseRoute] = [
+        WebSocketRoute("/ws", socket),
+        Route("/healthz", health),
+        Route("/api/info", info),
+    ]
+    if hub.settings.web_directory.is_dir():
+        routes.append(Mount("/", StaticFiles(directory=hub.settings.web_directory, html=True)))
+    return Starlette(routes=routes)
+
+
+def describe(hub: Hub) -> dict[str, Any]:
+    """What a client may want to know before it connects."""
+    settings = hub.settings
+    return {
+        "name": "A2P Live",
+        "version": _version(),
+        "protocol": PROTOCOL_VERSION,
+        "speech_llm": getattr(hub.engine, "speech_llm_name", None),
+        "languages": list(hub.engine.languages),
+        "tasks": list(TASKS),
+        "glossaries": {name: len(terms) for name, terms in hub.glossaries.items()},
+        "default_glossary": settings.default_glossary,
+        "audio": {
+            "encodings": list(ENCODINGS),
+            "sample_rates_hz": list(SAMPLE_RATES_HZ),
+            "channels": list(CHANNELS),
+        },
+        "vads": list(DETECTORS),
+        "limits": {
+            "max_sessions": settings.max_sessions,
+            "max_message_bytes": settings.max_message_bytes,
+            "start_timeout_s": settings.start_timeout_s,
+        },
+    }
+
+
+def _version() -> str:
+    try:
+        return metadata.version("a2p-live")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,58 @@
+"""The bounded queue between a session and the socket of a client that may read slowly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from streaming.errors import SlowReader
+from streaming.events import Event, Final, Partial, Stats
+
+
+class Outbox:
+    """Events on their way to one client.
+
+    A partial replaces an unsent partial of its segment and yields to the segment's final, and of
+    statistics only the latest are kept; so a slow reader misses these first. Everything else is
+    kept, up to ``max_events``.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
+        self._events: deque[Event] = deque()
+        self._filled = asyncio.Event()
+        self._sending = False
+        self._drained = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Add an event.
+
+        Raises:
+            SlowReader: more events than ``max_events`` are unsent.
+        """
+        stale = next((old for old in self._events if _supersedes(event, old)), None)
+        if stale is not None:
+            self._events.remove(stale)
+        self._events.append(event)
+        self._filled.set()
+        self._drained.clear()
+        if len(self._events) > self._max_events:
+            raise SlowReader(f"{self._max_events} events are unread")
+
+    async def get(self) -> Event:
+        """The next event; asking for one tells that the one before was sent."""
+        while not self._events:
+            self._drained.set()
+            self._filled.clear()
+            await self._filled.wait()
+        return self._events.popleft()
+
+    async def drained(self) -> None:
+        """Wait until everything put in has been sent."""
+        await self._drained.wait()
+
+
+def _supersedes(new: Event, old: Event) -> bool:
+    if isinstance(old, Partial) and isinstance(new, Partial | Final):
+        return old.segment_id == new.segment_id
+    return isinstance(old, Stats) and isinstance(new, Stats)

@@ -1,0 +1,181 @@
+"""The asyncio shell around ``SessionCore``: what runs where, and in which order.
+
+Cores live on the event loop alone, so they need no locks; only the models run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+from a2p_engine import glossary
+from a2p_engine.types import GlossaryInfo
+from streaming.audio import AudioDecoder
+from streaming.engine_room import EngineRoom
+from streaming.errors import ShuttingDown, TruncatedAudio, error_event
+from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
+from streaming.protocol import EditGlossary
+from streaming.segmenter import samples
+from streaming.session import SessionCore
+
+logger = logging.getLogger(__name__)
+
+AUDIO_SLICE_SAMPLES = samples(0.5)  # what the detector hears in one go, so that others get a turn
+
+Result = TypeVar("Result")
+
+
+class SessionRunner:
+    """Runs one session: takes what the client sends, works the core's requests off, emits events.
+
+    ``work`` is the coroutine that calls the engine; ``receive_audio`` waits while too much audio is
+    unheard, which in turn makes the transport stop reading.
+    """
+
+    def __init__(
+        self,
+        room: EngineRoom,
+        handle: str,
+        core: SessionCore,
+        decoder: AudioDecoder,
+        emit: Callable[[Event], None],
+        *,
+        max_backlog_s: float,
+    ) -> None:
+        self._room = room
+        self._handle = handle
+        self._core = core
+        self._decoder = decoder
+        self._emit = emit
+        self._max_backlog = samples(max_backlog_s)
+        self._edits: deque[EditGlossary] = deque()
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._hearing = asyncio.Lock()
+        self._engine_call: asyncio.Future[Any] | None = None
+        self._shutting_down = False
+
+    async def receive_audio(self, data: bytes) -> None:
+        """Take PCM bytes; returns when more may come."""
+        audio = self._decoder.decode(data)
+        for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
+            piece = audio[at : at + AUDIO_SLICE_SAMPLES]
+            async with self._hearing:
+                heard = await self._room.listen(partial(self._core.listener.hear, piece))
+                self._tell(self._core.receive_heard(piece, heard))
+            while self._core.lag_samples > self._max_backlog and self._core.working:
+                self._progress.clear()
+                await self._progress.wait()
+
+    def edit_glossary(self, edit: EditGlossary) -> None:
+        """Take a glossary edit; it is made between two steps."""
+        self._edits.append(edit)
+        self._wake.set()
+
+    def flush(self) -> None:
+        """End the open segment now."""
+        self._tell(self._core.flush())
+
+    async def stop(self) -> None:
+        """End of audio."""
+        async with self._hearing:
+            try:
+                self._decoder.check_complete()
+            except TruncatedAudio as error:
+                self._emit(error_event(error, fatal=False))
+            rest = self._decoder.finish()
+            self._tell(self._core.receive_audio(rest) + self._core.finish())
+
+    async def shut_down(self) -> None:
+        """End of audio because the server stops."""
+        self._shutting_down = not self._core.finishing
+        await self.stop()
+
+    async def work(self) -> None:
+        """Work requests and edits off until the session has ended.
+
+        Raises:
+            ShuttingDown: it ended because the server stops.
+        """
+        while True:
+            self._wake.clear()
+            while self._edits or self._core.ready:
+                await (self._edit(self._edits.popleft()) if self._edits else self._step())
+            if self._core.ended:
+                break
+            await self._wake.wait()
+        if self._shutting_down:
+            raise ShuttingDown("the server is stopping; what was said so far has its finals")
+
+    def stats(self, sessions: int) -> Stats:
+        """How the session is doing; ``sessions`` is the number open on the server."""
+        return Stats(
+            audio_samples=self._core.audio_samples,
+            lag_samples=self._core.lag_samples,
+            timings_ms=self._core.timings_ms,
+            sessions=sessions,
+        )
+
+    async def close(self) -> None:
+        """Free the engine's state, after the call that may still be under way."""
+        if self._engine_call is not None:
+            await asyncio.gather(self._engine_call, return_exceptions=True)
+        try:
+            await self._room.call(partial(self._room.engine.close, self._handle))
+        except Exception:
+            logger.exception("the engine could not close session %s", self._handle)
+
+    async def _step(self) -> None:
+        async with self._room.slot(lambda: self._core.urgent):
+            # Only now, so that the request has all audio that came while waiting for the slot.
+            request = self._core.next_request()
+            if request is None:
+                return
+            try:
+                result = await self._engine(partial(self._room.engine.step, request))
+            except Exception as error:
+                logger.exception("step failed on segment %d", request.segment_id)
+                events = self._core.step_failed(error)
+            else:
+                events = self._core.receive_result(result)
+        self._tell(events)
+        self._progress.set()
+
+    async def _edit(self, edit: EditGlossary) -> None:
+        try:
+            info, rejected = await self._engine(partial(self._apply_edit, edit))
+        except Exception as error:
+            logger.warning("glossary edit failed: %s", error)
+            self._emit(error_event(error, fatal=False))
+            return
+        self._emit(
+            GlossaryUpdated(
+                version=info.version,
+                terms=info.terms,
+                added=info.added,
+                removed=info.removed,
+                audio_time_sample=self._core.unsettled_sample,
+                rejected=(*rejected, *info.rejected),
+            )
+        )
+
+    def _apply_edit(self, edit: EditGlossary) -> tuple[GlossaryInfo, list[tuple[str, str]]]:
+        parsed = glossary.parse_entries(edit.add)
+        info = self._room.engine.edit_glossary(self._handle, add=parsed.terms, remove=edit.remove)
+        return info, parsed.rejected
+
+    async def _engine(self, work: Callable[[], Result]) -> Result:
+        """Call the engine; ``close`` can wait for the call even when the caller is cancelled."""
+        call = asyncio.ensure_future(self._room.call(work))
+        self._engine_call = call
+        return await asyncio.shield(call)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if not (self._shutting_down and isinstance(event, SessionEnded)):
+                self._emit(event)
+        self._wake.set()

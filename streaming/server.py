@@ -1,0 +1,255 @@
+"""Everything that is specific to the transport: uvicorn with its ``websockets`` implementation.
+
+uvicorn stops reading from a socket while the application has not taken the last message, and holds
+``send`` back while the peer does not read; both pressures are what the runner relies on. Three of
+its habits do not fit long-lived sessions and are changed here: it closes every socket at once when
+it stops, it resets the connection of a client that is still sending when it refuses a message, and
+it takes a client for dead whose pong waits behind a backlog of audio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import uvicorn
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from streaming.app import create_app
+from streaming.backend import Backend
+from streaming.connection import ABORT_EXTENSION
+from streaming.errors import SettingsError
+from streaming.hub import Hub
+from streaming.publishers.base import Publisher
+from streaming.settings import ServerSettings
+
+# Small, because what lies in these buffers is beyond the outbox's power to drop when it is stale.
+SEND_BUFFER_BYTES = 64 * 1024
+LINGER_S = 5.0  # for the peer's answer to a close
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class PatientWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, with the changes that the module's docstring names."""
+
+    _heard_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound the buffers between the outbox and the peer."""
+        super().connection_made(transport)
+        self.close_timeout = LINGER_S
+        self.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def handle_connect(self, event: Request) -> None:
+        """Let the application drop a peer that does not read and so can not be sent a close."""
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.close_sent:
+            extensions = cast(dict[str, object], self.scope["extensions"])
+            extensions[ABORT_EXTENSION] = {"abort": self.transport.abort}
+
+    def data_received(self, data: bytes) -> None:
+        """Note the sign of life."""
+        self._heard_s = self.loop.time()
+        super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        """Refuse a message, yet go on reading, so that the peer gets to see the close code."""
+        if self.close_sent:
+            return
+        refusal = self.conn.close_sent
+        code, reason = (refusal.code, refusal.reason) if refusal else (1006, "")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.read_paused = False
+        self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    def keepalive_timeout(self) -> None:
+        """Give up on a peer only if nothing at all came from it."""
+        if self.read_paused or self._heard_s > self.ping_sent_at:
+            self.pong_timer = None
+            self.pending_ping_payload = None
+            self.schedule_ping()
+            return
+        super().keepalive_timeout()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Treat a refused peer as gone, and one that takes no notice of a close as well, later."""
+        if self.close_sent:
+            raise ClientDisconnected
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            self.loop.call_later(2 * LINGER_S, self.transport.abort)
+
+
+class PatientServer(uvicorn.Server):
+    """uvicorn's server, which sees sessions out before it stops.
+
+    Attributes:
+        ready: set once connections are accepted.
+    """
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._hub = hub
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell when connections are accepted."""
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no one, deliver last finals, then stop."""
+        for listener in self.servers:
+            listener.close()
+        await self._hub.drain()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stop on a signal; unlike uvicorn, do not die of it afterwards: the exit was clean."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that accepts connections."""
+
+    settings: ServerSettings
+    port: int
+    hub: Hub
+    _server: PatientServer
+    _serving: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        """Address of the captions page."""
+        return f"http{self._address}/"
+
+    @property
+    def ws_url(self) -> str:
+        """Address of the native protocol."""
+        return f"ws{self._address}/ws"
+
+    @property
+    def _address(self) -> str:
+        host = self.settings.host
+        secure = "s" if self.settings.ssl_certfile else ""
+        return f"{secure}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def stop(self) -> None:
+        """Shut down cleanly; returns when the last session has ended."""
+        self._server.should_exit = True
+        await self.stopped()
+
+    async def stopped(self) -> None:
+        """Wait until the server was told to stop and has."""
+        await asyncio.shield(self._serving)
+
+
+@asynccontextmanager
+async def running(
+    settings: ServerSettings, engine: Backend, publishers: Sequence[Publisher] = ()
+) -> AsyncIterator[Running]:
+    """Serve beside the body; leaving it shuts down cleanly.
+
+    Raises:
+        SettingsError: the address cannot be listened on, or the certificate cannot be read.
+        GlossaryError: a glossary of the settings cannot be read.
+    """
+    hub = Hub(settings, engine, publishers)
+    config = _uvicorn_config(settings, hub)
+    with _listen(settings.host, settings.port) as listener:
+        server = PatientServer(config, hub)
+        await hub.start()
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await server.ready.wait()
+            yield Running(settings, listener.getsockname()[1], hub, server, serving)
+        finally:
+            server.should_exit = True
+            await serving
+            await hub.stop()
+
+
+def serve(
+    settings: ServerSettings,
+    engine: Backend,
+    publishers: Sequence[Publisher] = (),
+    on_ready: Callable[[Running], None] = lambda server: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then deliver last finals and return.
+
+    Args:
+        settings: see ``ServerSettings``.
+        engine: shared by all sessions.
+        publishers: get every event of every session.
+        on_ready: called once connections are accepted.
+
+    Raises:
+        SettingsError: the address cannot be listened on, or the certificate cannot be read.
+        GlossaryError: a glossary of the settings cannot be read.
+    """
+
+    async def run() -> None:
+        async with running(settings, engine, publishers) as server:
+            on_ready(server)
+            await server.stopped()
+
+    asyncio.run(run())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingsError(f"cannot listen on {host}, port {port}: {reason}") from error
+
+
+def _uvicorn_config(settings: ServerSettings, hub: Hub) -> uvicorn.Config:
+    config = uvicorn.Config(
+        create_app(hub),
+        http="h11",
+        ws=PatientWebSocket,
+        ws_max_size=settings.max_message_bytes,
+        ws_ping_interval=settings.ping_s,
+        ws_ping_timeout=settings.ping_s,
+        ws_per_message_deflate=False,  # speech hardly shrinks, and two cores have better to do
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(LINGER_S),
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"cannot use certificate {settings.ssl_certfile}: {error}") from error
+    return config

@@ -1,0 +1,158 @@
+"""The server's settings, from the command line, the environment and a TOML file, in that order.
+
+Environment variables are ``A2P_`` and the name in capitals: ``A2P_PORT=9000``,
+``A2P_GLOSSARIES='{"demo": "terms.txt"}'``. In a file they stand under ``[server]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from streaming.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "A2P_"
+OTHER_TABLES = {"engine"}  # tables of the same file that other parts read
+WEB_DIRECTORY = Path(__file__).parent.parent / "clients" / "web"
+
+
+def _expand(path: object) -> object:
+    return Path(path).expanduser() if isinstance(path, str | Path) else path
+
+
+UserPath = Annotated[Path, BeforeValidator(_expand)]
+
+
+class ServerSettings(BaseModel):
+    """Everything a server can be told; build it with ``load``, which gives readable errors.
+
+    Attributes:
+        host: address to listen on; ``0.0.0.0`` for all.
+        port: port to listen on; 0 takes a free one.
+        ssl_certfile: certificate chain in PEM form; browsers give the microphone to pages of
+            other machines only over TLS.
+        ssl_keyfile: the certificate's private key.
+        glossaries: glossary files by the name that clients ask for.
+        default_glossary: name of the glossary of sessions that do not say which they want.
+        workers: engine steps that may run at the same time.
+        max_sessions: connections accepted at the same time.
+        retry_after_s: when a client that was refused is told to try again.
+        max_message_bytes: longest message a client may send.
+        start_timeout_s: how long a new connection may stay without a ``start``.
+        max_backlog_s: audio a session may have unheard before the server stops reading from it.
+        max_unread_events: events a session may have unsent before it is dropped; partials and
+            statistics replace each other and do not pile up.
+        ping_s: after how long a silent connection is asked whether it is still there, and how
+            long it then has to answer.
+        shutdown_timeout_s: how long open sessions may take for their last finals.
+        web_directory: static files served at ``/``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(8765, ge=0, le=65535)
+    ssl_certfile: UserPath | None = None
+    ssl_keyfile: UserPath | None = None
+    glossaries: dict[str, UserPath] = Field(default_factory=dict)
+    default_glossary: str | None = None
+    workers: int = Field(2, ge=1, le=64)
+    max_sessions: int = Field(8, ge=1, le=10_000)
+    retry_after_s: float = Field(5.0, ge=0)
+    max_message_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    start_timeout_s: float = Field(10.0, gt=0)
+    max_backlog_s: float = Field(30.0, ge=1)
+    max_unread_events: int = Field(256, ge=8)
+    ping_s: float = Field(20.0, gt=0)
+    shutdown_timeout_s: float = Field(20.0, ge=0)
+    web_directory: UserPath = WEB_DIRECTORY
+
+    @model_validator(mode="after")
+    def _default_glossary_is_known(self) -> ServerSettings:
+        if self.default_glossary is not None and self.default_glossary not in self.glossaries:
+            known = ", ".join(self.glossaries) or "none"
+            raise ValueError(f"default_glossary {self.default_glossary!r} is not one of: {known}")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, **overrides: Any) -> ServerSettings:
+        """Read settings; None among ``overrides`` counts as not given.
+
+        Raises:
+            SettingsError: the file cannot be read, a key is unknown or a value cannot be used.
+        """
+        given = {key: value for key, value in overrides.items() if value is not None}
+        values = {**(_read(path) if path else {}), **_from_environment(), **given}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(_first_problem(error)) from None
+
+
+def _from_environment() -> dict[str, Any]:
+    """Values of the variables that are settings; others of the same prefix belong to others."""
+    names = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in ServerSettings.model_fields}
+    found: dict[str, Any] = {names[key]: os.environ[key] for key in names if key in os.environ}
+    if "glossaries" in found:
+        found["glossaries"] = _json(found["glossaries"])
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        variable = f"{ENVIRONMENT_PREFIX}GLOSSARIES"
+        raise SettingsError(f'{variable} must be JSON like {{"demo": "terms.txt"}}') from None
+
+
+def _read(path: Path | str) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read settings {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings {path}: {error}") from error
+    for key in tables:
+        if key not in {"server", *OTHER_TABLES}:
+            raise SettingsError(f"settings {path}: unknown key {key!r}; expected [server]")
+    server = tables.get("server", {})
+    if not isinstance(server, dict):
+        raise SettingsError(f"settings {path}: 'server' must be a table")
+    return server
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(ServerSettings.model_fields)
+        return f"unknown setting {key!r}; accepted: {known}"
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"setting {key!r}: {text} (got {problem['input']!r})" if key else text
+
+
+def named_glossary(text: str) -> tuple[str, Path]:
+    """Name and path of ``NAME=PATH``; of a plain path, its stem is the name.
+
+    Raises:
+        SettingsError: the name or the path is empty.
+    """
+    name, equals, path = text.partition("=")
+    if not equals:
+        name, path = Path(text).stem, text
+    if not name or not path:
+        raise SettingsError(f"glossary {text!r}: expected NAME=PATH or a path")
+    return name, Path(path)
