@@ -239,7 +239,9 @@ class CaptionClient:
         """Connect, send the start message and take its answer."""
         socket = await connect(self.url, open_timeout=self._open_timeout_s, compression=None)
         try:
-            await socket.send(json.dumps(self._start))
+            # A full server may have closed already; its reason is still there to be read.
+            with contextlib.suppress(ConnectionClosed):
+                await socket.send(json.dumps(self._start))
             async with asyncio.timeout(self._open_timeout_s):
                 await self._take_answer(socket)
         except BaseException:

@@ -129,6 +129,7 @@ function controls(state) {
 }
 
 function notice(text) {
+  if (overlay && text) view.partial({ committed: text, volatile: "", terms: [] });
   $("notice").textContent = text;
   $("notice").hidden = !text;
 }
