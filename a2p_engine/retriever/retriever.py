@@ -31,6 +31,7 @@ from a2p_engine.retriever.spotter import (
     PhoneIndex,
     SpotterState,
     emission_costs,
+    substitution_costs,
 )
 from a2p_engine.types import Term
 
@@ -105,7 +106,6 @@ class Retriever:
         ctc: PhonemeCTC,
         calibration: Calibration,
         costs: MatchCosts,
-        confusion: FloatArray | None,
         embeddings: Tensor,
         tokenize: Any,
         pronouncer: Pronouncer,
@@ -117,7 +117,6 @@ class Retriever:
             ctc: phoneme CTC head.
             calibration: evidence to probability.
             costs: of the spotter.
-            confusion: [S, S] of the CTC head, or None.
             embeddings: [V, D] token embedding table of the speech LLM.
             tokenize: list of texts to list of token id lists, in the speech LLM's vocabulary.
             pronouncer: texts to phoneme strings.
@@ -126,7 +125,7 @@ class Retriever:
         self._ctc = ctc
         self.calibration = calibration
         self._costs = costs
-        self._confusion = confusion
+        self._substitution = substitution_costs(ctc.symbols, costs)
         self._embeddings = embeddings
         self._tokenize = tokenize
         self._pronouncer = pronouncer
@@ -146,7 +145,6 @@ class Retriever:
             ctc=PhonemeCTC.load(directory / "phoneme_ctc.safetensors"),
             calibration=Calibration.load(directory / "calibration.json"),
             costs=MatchCosts(),
-            confusion=None,
             embeddings=embeddings,
             tokenize=tokenize,
             pronouncer=pronouncer,
@@ -226,7 +224,7 @@ class Retriever:
         context = max(0, begin - 2 * self._ctc.lookahead_frames) // POOL * POOL
         heard = torch.from_numpy(np.ascontiguousarray(frames[context:]))[None]
         log_probs = self._ctc(heard)[0].numpy()[(begin - context) // POOL :]
-        return emission_costs(log_probs, self._costs.cap, self._confusion)
+        return emission_costs(log_probs, self._substitution)
 
     def _phone_index(self, terms: Sequence[Term]) -> PhoneIndex:
         forms = [spoken_forms(term) for term in terms]

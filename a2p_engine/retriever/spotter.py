@@ -18,6 +18,11 @@ from a2p_engine.ops.phone_match import advance
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
+VOWELS = "AIOWYiuæɑɔəɛɜɪʊʌ"
+# Consonants that differ in voicing, or are made in nearly the same way and place.
+SIMILAR = ("pb", "td", "kɡ", "fv", "sz", "ʃʒ", "ʧʤ", "θð", "ʃʧ", "ʒʤ", "θf", "ðd", "θt", "mn", "nŋ",
+           "lɹ", "vw", "sθ")  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchCosts:
@@ -25,30 +30,49 @@ class MatchCosts:
 
     Attributes:
         cap: most that one frame can cost.
+        vowel: one vowel said for another.
+        similar: one consonant said for another of ``SIMILAR``.
         deletion: cost of a swallowed phoneme.
         linger: cost of each frame of blank inside a pronunciation.
     """
 
     cap: float = 5.0
+    vowel: float = 1.5
+    similar: float = 2.0
     deletion: float = 3.0
     linger: float = 0.05
 
 
-def emission_costs(
-    log_probs: FloatArray, cap: float, confusion: FloatArray | None = None
-) -> FloatArray:
-    """Cost of hearing each symbol in each frame: [T, S] log-probabilities to [T, S] costs.
+def substitution_costs(symbols: Sequence[str], costs: MatchCosts) -> FloatArray:
+    """Cost of saying one symbol where another was meant: [S, S], row meant, column said.
+
+    Dictionaries, phonemizers and speakers disagree on vowels above all, then on voicing and on
+    sounds made in the same place; such a pair costs less than two unrelated sounds.
+    """
+    table = np.full((len(symbols), len(symbols)), costs.cap, np.float32)
+    numbers = {symbol: number for number, symbol in enumerate(symbols)}
+    for group, cost in (*((g, costs.similar) for g in SIMILAR), (VOWELS, costs.vowel)):
+        known = [numbers[symbol] for symbol in group if symbol in numbers]
+        table[np.ix_(known, known)] = np.minimum(table[np.ix_(known, known)], cost)
+    np.fill_diagonal(table, 0.0)
+    return table
+
+
+def emission_costs(log_probs: FloatArray, substitution: FloatArray) -> FloatArray:
+    """Cost of meaning each symbol in each frame: [T, S] log-probabilities to [T, S] costs.
+
+    Costs are relative to the frame's most probable symbol; a symbol is as cheap as the cheapest way
+    to have said another one in its place.
 
     Args:
         log_probs: [T, S] from the CTC head, symbol 0 is the blank.
-        cap: upper bound of a cost.
-        confusion: [S, S], row p holds the probability that the head writes q when p was said;
-            None means that it writes p.
+        substitution: [S, S] from ``substitution_costs``; its largest entry bounds a frame's cost.
     """
-    if confusion is not None:
-        log_probs = np.log(np.exp(log_probs) @ confusion.T + np.float32(1e-6))
-    best = log_probs.max(axis=1, keepdims=True)
-    return np.minimum(best - log_probs, np.float32(cap)).astype(np.float32)
+    said = log_probs.max(axis=1, keepdims=True) - log_probs  # [T, S]
+    meant = np.empty_like(said)
+    for symbol, row in enumerate(substitution):
+        meant[:, symbol] = (said + row).min(axis=1)
+    return np.minimum(meant, substitution.max()).astype(np.float32)
 
 
 class PhoneIndex:

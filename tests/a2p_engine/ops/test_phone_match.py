@@ -13,6 +13,7 @@ from a2p_engine.retriever.spotter import (
     PhoneIndex,
     SpotterState,
     emission_costs,
+    substitution_costs,
 )
 
 COSTS = MatchCosts(cap=5.0, deletion=3.0, linger=0.05)
@@ -77,10 +78,22 @@ def test_a_swallowed_phoneme_costs_a_deletion() -> None:
 
 def test_costs_are_relative_to_the_best_symbol_and_bounded() -> None:
     """A certain frame cannot cost more than the cap, an undecided one costs little."""
+    table = substitution_costs(("", "k", "m"), MatchCosts(cap=4.0))
     sure = np.log(np.array([[0.998, 0.001, 0.001], [0.4, 0.35, 0.25]], np.float32))
-    costs = emission_costs(sure, cap=4.0)
+    costs = emission_costs(sure, table)
     assert costs[0].tolist() == [0.0, 4.0, 4.0]
     assert costs[1].max() < 0.5
+
+
+def test_sounds_that_are_easily_confused_cost_less() -> None:
+    """Where t was said, d is cheaper than k, and any vowel is cheap where another was said."""
+    symbols = ("", "t", "d", "k", "æ", "ə")
+    table = substitution_costs(symbols, COSTS)
+    said_t, said_schwa = np.full((2, 6), -20.0, np.float32)
+    said_t[1], said_schwa[5] = 0.0, 0.0
+    t, schwa = emission_costs(np.stack([said_t, said_schwa]), table)
+    assert t[1] == 0.0 < t[2] < t[3]
+    assert schwa[5] == 0.0 < schwa[4] < schwa[3]
 
 
 def test_subset_keeps_the_chosen_pronunciations() -> None:
