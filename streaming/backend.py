@@ -23,7 +23,7 @@ class Backend(Protocol):
     def languages(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def open(
-        self, options: SessionOptions, glossary: Sequence[Term] | None = None
+        self, options: SessionOptions, glossary: Sequence[Term] = ()
     ) -> tuple[str, GlossaryInfo]:
         """Begin a session; returns its handle."""
         ...

@@ -88,9 +88,7 @@ class Connection:
             runner.work(),
             self._read(runner),
             self._stop_at_shutdown(runner),
-            runner.report(interval_ms / 1000, lambda: self._hub.sessions)
-            if interval_ms
-            else _for_ever(),
+            self._report(runner, start.options.stats_interval_ms),
             asyncio.shield(writer),
         )
 

@@ -34,7 +34,7 @@ def transcribe(
     engine: Backend,
     audio: Samples,
     config: OfflineConfig | None = None,
-    glossary: Sequence[Term] | None = None,
+    glossary: Sequence[Term] = (),
 ) -> list[Final]:
     """Finals of a float32 [n] recording at 16 kHz, in order.
 
@@ -46,7 +46,7 @@ def transcribe(
 
 
 def events(
-    engine: Backend, audio: Samples, config: OfflineConfig, glossary: Sequence[Term] | None = None
+    engine: Backend, audio: Samples, config: OfflineConfig, glossary: Sequence[Term] = ()
 ) -> Iterator[Event]:
     """All events of the recording as they arise."""
     handle, _ = engine.open(config.options, glossary)

@@ -158,7 +158,7 @@ class SessionRunner:
                 terms=info.terms,
                 added=info.added,
                 removed=info.removed,
-                audio_time_sample=self._core.unsettled_sample,
+                audio_time_sample=self._core.glossary_changed(),
                 rejected=(*rejected, *info.rejected),
             )
         )

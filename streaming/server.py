@@ -35,6 +35,7 @@ from streaming.settings import ServerSettings
 # Small, because what lies in these buffers is beyond the outbox's power to drop when it is stale.
 SEND_BUFFER_BYTES = 64 * 1024
 LINGER_S = 5.0  # for the peer's answer to a close
+QUIET_S = 0.2  # a refused peer that sends nothing for so long has seen why
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,7 +76,18 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         self.close_sent = True
         self.read_paused = False
         self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        self._linger(self.loop.time() + LINGER_S)
+
+    def _linger(self, until_s: float) -> None:
+        """Close once the peer has stopped sending; before that the close would be lost in a reset.
+
+        ``close_timer`` is set all the while, which keeps uvicorn from closing earlier.
+        """
+        now_s = self.loop.time()
+        if now_s - self._heard_s >= QUIET_S or now_s >= until_s:
+            self.transport.close()
+        else:
+            self.close_timer = self.loop.call_later(QUIET_S, self._linger, until_s)
 
     def keepalive_timeout(self) -> None:
         """Give up on a peer only if nothing at all came from it."""

@@ -91,6 +91,7 @@ class _Segment:
         end: None while it is being spoken.
         sent: index up to which its audio was given to the engine.
         heard: index up to which a finished step covers it.
+        stale: the glossary has changed since the latest step.
         failed: the engine could not work on it; what was shown stays.
     """
 
@@ -103,6 +104,7 @@ class _Segment:
     speech_end: int = 0
     reason: EndReason = "endpoint"
     keep: bool = True
+    stale: bool = False
     failed: bool = False
     result: StepResult | None = None
     shown: Partial | None = None
@@ -166,6 +168,16 @@ class SessionCore:
         segment.failed = True
         return [error_event(error, fatal=False), *self._settle()]
 
+    def glossary_changed(self) -> int:
+        """Have everything that has no final yet decoded with the new glossary.
+
+        Returns:
+            Index of the first sample for which the new glossary counts.
+        """
+        for segment in self._line:
+            segment.stale = True
+        return self._line[0].start if self._line else self._buffer.end
+
     def flush(self) -> list[Event]:
         """End the open segment now; ``flushed`` comes once everything said so far has its final."""
         events = self._apply(self._segmenter.flush("flush"))
@@ -190,7 +202,7 @@ class SessionCore:
             return None
         segment = self._in_flight = self._line[0]
         fresh = self._buffer.read(segment.sent, end)
-        segment.sent = end
+        segment.sent, segment.stale = end, False
         return StepRequest(
             session=self._handle,
             segment_id=segment.segment_id,
@@ -238,11 +250,6 @@ class SessionCore:
         return self._buffer.end
 
     @property
-    def unsettled_sample(self) -> int:
-        """Index from which on speech may still get another caption."""
-        return self._line[0].start if self._line else self._buffer.end
-
-    @property
     def lag_samples(self) -> int:
         """Audio received but not yet covered by a finished step; silence counts as covered."""
         return self._buffer.end - self._line[0].heard if self._line else 0
@@ -258,6 +265,8 @@ class SessionCore:
             return None
         end = self._segmenter.settled_sample
         fresh, speech_end = end - segment.sent, open_segment.speech_end_sample
+        if segment.stale and segment.result is not None:
+            return end
         if fresh <= 0 or segment.sent >= speech_end + samples(self._config.tail_s):
             return None
         return end if self._due(segment, fresh) else None
@@ -327,7 +336,8 @@ class SessionCore:
         if segment.end is None:
             return False
         needed = min(segment.end, segment.speech_end + samples(self._config.tail_s))
-        return segment.failed or not segment.keep or segment.heard >= needed
+        heard = segment.heard >= needed and not segment.stale
+        return heard or segment.failed or not segment.keep
 
     def _conclude(self, segment: _Segment) -> list[Event]:
         """The segment's final; none when there never was any text."""

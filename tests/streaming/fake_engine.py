@@ -49,10 +49,10 @@ class FakeEngine:
     _opened: int = 0
 
     def open(
-        self, options: SessionOptions, glossary: Sequence[Term] | None = None
+        self, options: SessionOptions, glossary: Sequence[Term] = ()
     ) -> tuple[str, GlossaryInfo]:
         """See the engine."""
-        terms = {term.text: term for term in glossary or ()}
+        terms = {term.text: term for term in glossary}
         with self._lock:
             self._opened += 1
             handle = f"fake-{self._opened}"

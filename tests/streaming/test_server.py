@@ -1,0 +1,540 @@
+"""Real clients against a real server; only the engine is a fake."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soxr
+
+from a2p_engine.errors import ModelError
+from a2p_engine.types import StepRequest
+from streaming.errors import SettingsError
+from streaming.server import running
+from streaming.settings import ServerSettings
+from tests.streaming.conftest import Serving
+from tests.streaming.fake_engine import FakeEngine
+from tests.streaming.signals import pcm, silence, tone
+from tests.streaming.wire import Client, connect
+
+TWO_SEGMENTS = pcm(silence(0.5), tone(2), silence(1), tone(1))
+STOP = {"type": "stop"}
+
+
+@asynccontextmanager
+async def client_of(serving: Serving, **settings: Any) -> AsyncIterator[Client]:
+    """A client of a server of its own."""
+    async with serving(**settings) as server, connect(server.ws_url) as client:
+        yield client
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that takes moments."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_session_from_start_to_end(serving: Serving, engine: FakeEngine) -> None:
+    """Audio becomes speech events, partials and finals; the close is normal."""
+    async with client_of(serving) as client:
+        started = await client.start()
+        await client.send(TWO_SEGMENTS)
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    assert started["protocol"] == 1 and len(started["session_id"]) == 16
+    assert started["audio"] == {"encoding": "pcm_s16le", "sample_rate_hz": 16000, "channels": 1}
+    assert [m["seq"] for m in client.got] == list(range(1, len(client.got) + 1))
+    assert [m["time_s"] for m in client.of_type("speech.started")] == [0.5, 3.5]
+    assert [m["time_s"] for m in client.of_type("speech.stopped")] == [2.5, 4.5]
+    first, second = client.of_type("final")
+    assert (first["start_s"], first["end_s"], first["reason"]) == (0.2, 3.0, "endpoint")
+    assert (second["start_s"], second["end_s"], second["reason"]) == (3.2, 4.5, "stop")
+    assert second["text"] == "w0 w1 w2 w3 w4"
+    assert [word["word"] for word in second["words"]] == second["text"].split()
+    assert client.got[-1] == {"type": "session.ended", "audio_s": 4.5, "seq": len(client.got)}
+    assert engine.sessions == {}
+
+
+async def test_partials_come_while_speaking(serving: Serving) -> None:
+    """At real-time pace partials grow, and committed text is a prefix of all that follows."""
+    async with client_of(serving) as client:
+        await client.start(options={"partial_interval_ms": 100})
+        audio = pcm(tone(2.5))
+        for at in range(0, len(audio), 3200):
+            await client.send(audio[at : at + 3200])
+            await asyncio.sleep(0.02)
+        await client.send(STOP)
+        await client.until_closed()
+    partials, (final,) = client.of_type("partial"), client.of_type("final")
+    assert len(partials) >= 5
+    assert [m["revision"] for m in partials] == list(range(1, len(partials) + 1))
+    assert final["revision"] == len(partials) + 1
+    later = [m["committed"] + m["volatile"] for m in partials[1:]] + [final["text"]]
+    assert all(text.startswith(m["committed"]) for m, text in zip(partials, later, strict=True))
+    assert partials[-1]["committed"]
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 24_000, 32_000, 44_100, 48_000])
+async def test_other_formats(serving: Serving, rate_hz: int) -> None:
+    """Any documented rate, as float stereo in odd pieces, gives the same segment."""
+    audio = np.concatenate([silence(0.5), tone(1), silence(0.6)])
+    mono = soxr.resample(audio, 16_000, rate_hz)
+    data = np.stack([mono, mono], axis=1).astype("<f4").tobytes()
+    async with client_of(serving) as client:
+        form = {"encoding": "pcm_f32le", "sample_rate_hz": rate_hz, "channels": 2}
+        await client.start(audio=form)
+        for at in range(0, len(data), 9_999):
+            await client.send(data[at : at + 9_999])
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    (final,) = client.of_type("final")
+    assert abs(final["start_s"] - 0.2) <= 0.02 and abs(final["end_s"] - 2.0) <= 0.02
+    assert abs(client.got[-1]["audio_s"] - 2.1) < 0.001
+
+
+async def test_several_clients_at_once(serving: Serving, engine: FakeEngine) -> None:
+    """Sessions run beside one another, each in order, within the bound on steps."""
+    engine.step_s = 0.02
+    lengths = [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
+    async with serving(workers=2) as server:
+
+        async def talk(length_s: float) -> str:
+            async with connect(server.ws_url) as client:
+                await client.start()
+                await client.send(pcm(tone(length_s), silence(1)))
+                await client.send(STOP)
+                assert await client.until_closed() == 1000
+            (final,) = client.of_type("final")
+            return str(final["text"])
+
+        texts = await asyncio.gather(*(talk(length_s) for length_s in lengths))
+    spoken = [len(text.split()) for text in texts]
+    assert spoken == [int((length_s + 0.5) / 0.25) for length_s in lengths]
+    assert engine.most_busy == 2
+    assert threading.main_thread().ident not in engine.threads
+
+
+async def test_flush_ends_the_open_segment(serving: Serving) -> None:
+    """A flush gives the final at once, then ``flushed``; the session goes on."""
+    async with client_of(serving) as client:
+        await client.start()
+        await client.send(pcm(tone(1)))
+        await client.send({"type": "flush"})
+        await client.wait_for("flushed")
+        assert [m["reason"] for m in client.of_type("final")] == ["flush"]
+        await client.send(pcm(tone(1)))
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    assert [m["reason"] for m in client.of_type("final")] == ["flush", "stop"]
+
+
+async def test_a_session_without_audio_ends_in_order(serving: Serving) -> None:
+    """Empty messages are no audio; stopping without any gives ``session.ended`` alone."""
+    async with client_of(serving) as client:
+        await client.start()
+        await client.send(b"")
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    assert client.got[1:] == [{"type": "session.ended", "audio_s": 0.0, "seq": 2}]
+
+
+async def test_audio_that_ends_inside_a_sample(serving: Serving) -> None:
+    """The odd byte is dropped with an error that is not fatal; the final still comes."""
+    async with client_of(serving) as client:
+        await client.start()
+        await client.send(pcm(tone(1)) + b"x")
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    (error,) = client.of_type("error")
+    assert (error["code"], error["fatal"]) == ("truncated_audio", False)
+    assert len(client.of_type("final")) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "close", "named"),
+    [
+        (b"\0\0", "unexpected_frame", 1003, "start"),
+        ("hello", "bad_json", 1007, "not JSON"),
+        ("[1]", "bad_json", 1007, "JSON object"),
+        ({"type": "flush"}, "bad_start", 1008, '"flush"'),
+        ({"type": "start", "audio": {"sample_rate_hz": 11025}}, "bad_option", 1008, "11025"),
+        ({"type": "start", "options": {"beam": 1}}, "bad_option", 1008, "options.beam"),
+        ({"type": "start", "glossary": {"name": "x"}}, "bad_option", 1008, "glossary.name"),
+    ],
+)
+async def test_a_bad_first_message(
+    serving: Serving, message: Any, code: str, close: int, named: str
+) -> None:
+    """Each mistake has its error and close code, and the next session works."""
+    async with serving() as server:
+        async with connect(server.ws_url) as client:
+            await client.send(message)
+            assert await client.until_closed() == close
+        (error,) = client.got
+        assert (error["type"], error["code"], error["fatal"]) == ("error", code, True)
+        assert named in error["message"]
+        async with connect(server.ws_url) as client:
+            await client.start()
+
+
+async def test_bad_json_ends_the_session_but_a_bad_command_does_not(serving: Serving) -> None:
+    """A command that is not understood is answered; text that is not JSON is the end."""
+    async with client_of(serving) as client:
+        await client.start()
+        await client.send({"type": "glossary.edit", "ad": []})
+        error = await client.wait_for("error")
+        assert (error["code"], error["fatal"]) == ("bad_command", False)
+        await client.send(pcm(tone(1)))
+        await client.send("oops")
+        assert await client.until_closed() == 1007
+    assert client.got[-1]["code"] == "bad_json"
+
+
+async def test_a_message_of_100_mb_is_refused(serving: Serving) -> None:
+    """It is answered with 1009 before it is read, and the next session works."""
+    async with serving() as server:
+        async with connect(server.ws_url) as client:
+            await client.start()
+            sending = asyncio.create_task(client.send(bytes(100_000_000)))
+            assert await client.until_closed() == 1009
+            assert "1048576" in str(client.socket.close_reason)
+            await asyncio.wait([sending])
+        async with connect(server.ws_url) as client:
+            await client.start()
+            await client.send(TWO_SEGMENTS)
+            await client.send(STOP)
+            assert await client.until_closed() == 1000
+    assert len(client.of_type("final")) == 2
+
+
+async def test_text_that_is_not_utf8_is_refused(serving: Serving) -> None:
+    """Latin-1 in a text message is closed with 1007."""
+    async with client_of(serving) as client:
+        await client.start()
+        await client.socket.send("é".encode("latin-1"), text=True)
+        assert await client.until_closed() == 1007
+
+
+async def test_full(serving: Serving) -> None:
+    """One client too many is told when to come back; a place that is given back can be had."""
+    async with serving(max_sessions=1, retry_after_s=3) as server:
+        async with connect(server.ws_url) as first:
+            await first.start()
+            async with connect(server.ws_url) as second:
+                assert await second.until_closed() == 1013
+            (error,) = second.got
+            assert (error["code"], error["retry_after_s"]) == ("full", 3)
+        await until(lambda: server.hub.sessions == 0)
+        async with connect(server.ws_url) as third:
+            await third.start()
+
+
+async def test_a_connection_without_a_start(serving: Serving) -> None:
+    """It is closed after a while, so that it does not keep a place."""
+    async with client_of(serving, start_timeout_s=0.1) as client:
+        assert await client.until_closed() == 1008
+    assert client.got[0]["code"] == "start_timeout"
+
+
+async def test_a_vanished_client_frees_everything(serving: Serving, engine: FakeEngine) -> None:
+    """Dropping the line without a close ends the engine's session, even in mid-step."""
+    engine.step_s = 0.2
+    async with serving() as server, connect(server.ws_url) as client:
+        await client.start()
+        await client.send(pcm(tone(3)))
+        await until(lambda: engine.busy == 1)
+        client.socket.transport.abort()
+        await until(lambda: server.hub.sessions == 0)
+        assert engine.sessions == {}
+
+
+async def test_a_silent_line_is_noticed(serving: Serving, engine: FakeEngine) -> None:
+    """A peer that answers no ping is given up."""
+    async with serving(ping_s=0.2) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address) as raw:  # a peer that never answers anything
+            raw.sendall(
+                b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            await until(lambda: server.hub.sessions == 1)
+            await until(lambda: server.hub.sessions == 0)
+
+
+async def test_one_failing_step_costs_one_segment(serving: Serving, engine: FakeEngine) -> None:
+    """The client is told; the next segment is captioned, and so are other clients."""
+
+    def fail(request: StepRequest) -> None:
+        if request.segment_id == 1 and request.session == "fake-1":
+            raise ModelError("the model is ill")
+
+    engine.hook = fail
+    async with serving() as server:
+        async with connect(server.ws_url) as client, connect(server.ws_url) as other:
+            await client.start()
+            await other.start()
+            for each in (client, other):
+                await each.send(TWO_SEGMENTS)
+                await each.send(STOP)
+                assert await each.until_closed() == 1000
+    (error,) = client.of_type("error")
+    assert (error["code"], error["fatal"]) == ("model_failed", False)
+    assert error["message"] == "the model is ill"
+    assert [m["segment_id"] for m in client.of_type("final")] == [2]
+    assert [m["segment_id"] for m in other.of_type("final")] == [1, 2]
+
+
+async def test_an_unexpected_failure_keeps_its_details_to_the_log(
+    serving: Serving, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug's text does not reach the client."""
+
+    def fail(request: StepRequest) -> None:
+        raise RuntimeError("secret")
+
+    engine.hook = fail
+    async with client_of(serving) as client:
+        await client.start()
+        await client.send(TWO_SEGMENTS)
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    assert {m["code"] for m in client.of_type("error")} == {"internal"}
+    assert "secret" not in json.dumps(client.got) and "secret" in caplog.text
+
+
+async def test_a_slow_reader_loses_partials_and_then_the_line(
+    serving: Serving, engine: FakeEngine
+) -> None:
+    """Finals pile up for a client that reads nothing; past the mark it is dropped."""
+    terms = [f"term {index} " + "x" * 80 for index in range(200)]  # large events
+    async with serving(max_unread_events=8) as server:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.connect(("127.0.0.1", server.port))
+        async with connect(server.ws_url, sock=raw, max_queue=1, close_timeout=0.1) as client:
+            await client.start(glossary={"terms": terms})
+            client.socket.transport.pause_reading()
+            dropped = asyncio.create_task(until(lambda: server.hub.sessions == 0))
+            while not dropped.done():
+                await client.send(pcm(tone(0.5), silence(0.6)))
+                await asyncio.sleep(0.01)
+            await dropped
+    assert engine.sessions == {}
+    assert len(engine.requests) > 8
+
+
+async def test_a_slow_engine_thins_partials_out(serving: Serving, engine: FakeEngine) -> None:
+    """With steps slower than the partial interval finals still all come, with few steps."""
+    engine.step_s = 0.3
+    async with client_of(serving) as client:
+        await client.start(options={"partial_interval_ms": 100})
+        await client.send(pcm(*[tone(2), silence(1)] * 3))
+        await client.send(STOP)
+        await client.until_closed()
+    assert [m["segment_id"] for m in client.of_type("final")] == [1, 2, 3]
+    assert len(engine.requests) <= 6
+
+
+async def test_a_backlog_stops_the_reading(serving: Serving, engine: FakeEngine) -> None:
+    """A client faster than the engine is held back; nothing is lost."""
+    engine.step_s = 0.05
+    async with client_of(serving, max_backlog_s=15) as client:
+        await client.start(options={"stats_interval_ms": 500})
+        for _ in range(20):
+            await client.send(pcm(tone(3), silence(0.6)))
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    most_lag_s = max([m["lag_s"] for m in client.of_type("stats")], default=0.0)
+    assert most_lag_s <= 15 + 1
+    assert len(client.of_type("final")) == 20
+
+
+async def test_stats(serving: Serving) -> None:
+    """Statistics come in the interval asked for, with the latest step's timings."""
+    async with client_of(serving) as client:
+        await client.start(options={"stats_interval_ms": 500})
+        await client.send(pcm(tone(1), silence(1)))
+        stats = await client.wait_for("stats")
+    assert (stats["audio_s"], stats["lag_s"], stats["sessions"]) == (2.0, 0.0, 1)
+    assert set(stats["timings_ms"]) == {"encode", "retrieve", "decode", "align"}
+
+
+async def test_glossaries_by_name_inline_and_by_default(
+    serving: Serving, engine: FakeEngine, tmp_path: Path
+) -> None:
+    """A name and inline entries add up; null switches the default off."""
+    path = tmp_path / "demo.txt"
+    path.write_text("apixaban\nmetoprolol\n", encoding="utf-8")
+    counts = []
+    async with serving(glossaries={"demo": path}, default_glossary="demo") as server:
+        for keys in (
+            {},
+            {"glossary": None},
+            {"glossary": {"name": "demo", "terms": ["Eliquis", "apixaban", "", "😀"]}},
+        ):
+            async with connect(server.ws_url) as client:
+                counts.append((await client.start(**keys))["glossary"])
+    assert [(found["terms"], found["rejected_count"]) for found in counts] == [
+        (2, 0),
+        (0, 0),
+        (3, 2),
+    ]
+    assert counts[2]["rejected"][0] == {"entry": "", "reason": "blank"}
+
+
+async def test_a_glossary_edit_in_mid_stream(serving: Serving) -> None:
+    """The answer says from when the new glossary counts: the start of what is still open."""
+    async with client_of(serving) as client:
+        await client.start(glossary={"terms": ["old"]})
+        await client.send(pcm(tone(1), silence(1), tone(1)))
+        await client.wait_for("final")
+        edit = {"type": "glossary.edit", "add": ["new", "new", "-"], "remove": ["old"]}
+        await client.send(edit)
+        updated = await client.wait_for("glossary.updated")
+        await client.send(STOP)
+        await client.until_closed()
+    counts = [updated[key] for key in ("version", "terms", "added", "removed", "rejected_count")]
+    assert counts == [2, 1, 1, 1, 2]
+    assert updated["audio_time_s"] == 1.7
+    assert [term["term"] for term in client.of_type("final")[-1]["terms"]] == ["new"]
+
+
+async def test_a_refused_glossary_edit_leaves_the_session_alone(serving: Serving) -> None:
+    """The engine's refusal is told as an error that is not fatal."""
+    async with client_of(serving) as client:
+        await client.start()
+        await client.send({"type": "glossary.edit", "add": ["unloadable"]})
+        error = await client.wait_for("error")
+        assert (error["code"], error["fatal"]) == ("bad_glossary", False)
+        await client.send(TWO_SEGMENTS)
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+
+
+async def test_stopping_the_server_delivers_last_finals(
+    serving: Serving, engine: FakeEngine
+) -> None:
+    """Open sessions get their finals, then ``shutting_down`` and 1012; so do idle connections."""
+    engine.step_s = 0.1
+    async with serving() as server:
+        async with connect(server.ws_url) as client, connect(server.ws_url) as idle:
+            await client.start()
+            await client.send(pcm(tone(2), silence(0.6), tone(1)))
+            await client.wait_for("speech.stopped")
+            closing = asyncio.gather(client.until_closed(), idle.until_closed())
+            await server.stop()
+            assert await closing == [1012, 1012]
+    assert [m["reason"] for m in client.of_type("final")] == ["endpoint", "stop"]
+    assert [m["code"] for m in (client.got[-1], idle.got[-1])] == ["shutting_down"] * 2
+    assert not client.of_type("session.ended")
+    assert engine.sessions == {}
+
+
+async def test_publishers_get_every_event_and_may_fail(serving: Serving) -> None:
+    """A publisher hears what the client hears; one that raises harms nobody."""
+
+    class Recorder:
+        def __init__(self, broken: bool) -> None:
+            self.broken = broken
+            self.calls: list[str] = []
+
+        async def start(self) -> None:
+            self.calls.append("start")
+
+        def publish(self, session_id: str, event: Any) -> None:
+            assert not self.broken
+            self.calls.append(event.type)
+
+        async def stop(self) -> None:
+            self.calls.append("stop")
+
+    recorder, broken = Recorder(False), Recorder(True)
+    async with client_of(serving, publishers=[broken, recorder]) as client:
+        await client.start()
+        await client.send(TWO_SEGMENTS)
+        await client.send(STOP)
+        await client.until_closed()
+    assert recorder.calls == ["start", *(m["type"] for m in client.got), "stop"]
+    assert broken.calls == ["start", "stop"]
+
+
+async def test_pages_and_information(serving: Serving, tmp_path: Path) -> None:
+    """The captions page, health and information share the port with the socket."""
+    (tmp_path / "index.html").write_text("<title>captions</title>", encoding="utf-8")
+    async with serving(web_directory=tmp_path) as server, httpx.AsyncClient() as http:
+        page = await http.get(server.url)
+        assert "captions" in page.text and page.headers["content-type"].startswith("text/html")
+        assert (await http.get(server.url + "healthz")).json() == {"status": "ok", "sessions": 0}
+        assert (await http.get(server.url + "nothing")).status_code == 404
+        info = (await http.get(server.url + "api/info")).json()
+    assert info["languages"] == ["en", "de"] and info["limits"]["max_sessions"] == 8
+    assert info["vads"] == ["silero", "webrtc", "energy"]
+
+
+async def test_an_address_in_use_is_a_clear_error(serving: Serving, engine: FakeEngine) -> None:
+    """A second server on the port is refused in one line."""
+    async with serving() as server:
+        with pytest.raises(SettingsError, match=f"port {server.port}: Address already in use"):
+            async with running(ServerSettings.load(port=server.port), engine):
+                pass
+
+
+SERVE = """
+import sys
+from streaming.server import serve
+from streaming.settings import ServerSettings
+from tests.streaming.fake_engine import FakeEngine
+serve(
+    ServerSettings.load(port=0),
+    FakeEngine(step_s=0.2),
+    on_ready=lambda server: print(server.ws_url, flush=True),
+)
+print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_the_server_cleanly(number: signal.Signals) -> None:
+    """The process delivers last finals, closes with 1012 and exits with 0."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    url = (await process.stdout.readline()).decode().strip()
+    assert re.fullmatch(r"ws://127\.0\.0\.1:\d+/ws", url)
+    async with connect(url) as client:
+        await client.start()
+        await client.send(pcm(tone(2)))
+        await client.wait_for("speech.started")
+        process.send_signal(number)
+        assert await client.until_closed() == 1012
+    rest, errors = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, rest, errors) == (0, b"stopped\n", b"")
+    assert [m["reason"] for m in client.of_type("final")] == ["stop"]
+
+
+async def test_the_loop_is_never_blocked(serving: Serving, engine: FakeEngine) -> None:
+    """While steps take their time the server answers others at once."""
+    engine.step_s = 0.5
+    async with serving() as server, connect(server.ws_url) as client, httpx.AsyncClient() as http:
+        await client.start()
+        await client.send(pcm(tone(2)))
+        await until(lambda: engine.busy == 1)
+        before_s = time.monotonic()
+        await http.get(server.url + "healthz")
+        assert time.monotonic() - before_s < 0.25
