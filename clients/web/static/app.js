@@ -177,12 +177,12 @@ async function loadInfo() {
   const response = await fetch(new URL("api/info", document.baseURI));
   if (!response.ok) return;
   const info = await response.json();
-  for (const { name, terms } of info.glossaries ?? []) {
+  for (const [name, terms] of Object.entries(info.glossaries)) {
     $("server-glossary").append(new Option(`${name} (${terms.toLocaleString("en")} terms)`, name));
   }
-  if (query.has("glossary")) $("server-glossary").value = query.get("glossary");
+  $("server-glossary").value = query.get("glossary") ?? info.default_glossary ?? "";
   const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
-  const languages = (info.languages ?? []).map((code) => new Option(names.of(code), code, code === "en", code === "en"));
+  const languages = info.languages.map((code) => new Option(names.of(code), code, code === "en", code === "en"));
   languages.sort((a, b) => a.text.localeCompare(b.text));
   if (languages.length) $("language").replaceChildren(...languages);
 }
