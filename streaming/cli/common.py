@@ -1,0 +1,151 @@
+"""Options and inputs that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from a2p_engine.engine import Engine
+    from a2p_engine.types import Samples, SessionOptions, Term
+
+Task = Literal["transcribe", "translate"]
+Device = Literal["auto", "cpu", "cuda"]
+Vad = Literal["silero", "webrtc", "energy"]
+
+LanguageOption = Annotated[
+    str, typer.Option("--language", "-l", help="Language spoken, as ISO 639-1 code.")
+]
+TaskOption = Annotated[Task, typer.Option(help="'translate' writes English.")]
+SpeechLlmOption = Annotated[str, typer.Option(help="Model that writes the captions.")]
+RetrieverOption = Annotated[
+    Path | None, typer.Option(help="Directory of a retriever you trained.", show_default="shipped")
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where the models run.")]
+TopKOption = Annotated[
+    int, typer.Option("--top-k", "-k", min=0, help="Most terms offered to the model at once.")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Least probability of an offered term.", show_default="as trained"
+    ),
+]
+VadOption = Annotated[Vad, typer.Option(help="Voice activity detector.")]
+AudioArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="WAV, FLAC, OGG, MP3 or AIFF.", show_default=False)
+]
+
+_PIPE_COLUMNS = 10_000
+GLOSSARY_SUFFIXES = (".txt", ".csv", ".tsv", ".json")
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not the command's result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_terms(path: Path) -> list[Term]:
+    """Terms of a glossary file; how many entries are left out is told.
+
+    Raises:
+        GlossaryError: the file cannot be read, or nothing in it can be used.
+    """
+    from a2p_engine import glossary
+    from a2p_engine.errors import GlossaryError
+
+    parsed = glossary.load(path)
+    for remark in parsed.notes:
+        note(f"glossary {path}: {remark}")
+    if parsed.rejected:
+        note(
+            f"glossary {path}: {len(parsed.rejected)} entries are left out; "
+            f"`a2p glossary check {path}` says why"
+        )
+    if not parsed.terms:
+        raise GlossaryError(f"glossary {path} has no usable term")
+    return parsed.terms
+
+
+def read_audio(path: Path) -> Samples:
+    """A whole audio file as the engine takes it: float32 [n], mono, 16 kHz.
+
+    Raises:
+        AudioError: the file cannot be read as audio.
+    """
+    import numpy as np
+    import soundfile
+    import soxr
+
+    from a2p_engine.errors import AudioError
+    from a2p_engine.types import SAMPLE_RATE_HZ
+
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    try:
+        audio, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path} cannot be read as audio: {error}") from error
+    if not len(audio):
+        raise AudioError(f"{path} holds no audio")
+    return np.asarray(soxr.resample(audio.mean(axis=1), rate_hz, SAMPLE_RATE_HZ), np.float32)
+
+
+def load_engine(
+    speech_llm: str, retriever: Path | None = None, device: Device = "auto", workers: int = 1
+) -> Engine:
+    """Load the models, which takes some seconds.
+
+    Raises:
+        ModelError: weights are missing or damaged.
+    """
+    from a2p_engine.engine import Engine, EngineSettings
+
+    settings = EngineSettings(
+        speech_llm=speech_llm, retriever=retriever, device=device, workers=workers
+    )
+    return Engine.load(settings)
+
+
+def session_options(
+    language: str, task: Task = "transcribe", top_k: int = 10, threshold: float | None = None
+) -> SessionOptions:
+    """What a command asks of the engine."""
+    from a2p_engine.types import SessionOptions
+
+    return SessionOptions(language=language, task=task, top_k=top_k, threshold=threshold)
+
+
+def write_text(text: str, path: Path | None) -> None:
+    """Write a result to a file, or to standard output when there is none.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from a2p_engine.errors import InputError
+
+    if path is None:
+        print(text, end="")
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """Print a plain table; when it is piped, every row stays on one line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    table: Any = Table(
+        *columns, box=None, title=title or None, title_justify="left", pad_edge=False
+    )
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table)

@@ -1,0 +1,137 @@
+"""``a2p transcribe``, ``a2p retrieve`` and ``a2p glossary``: files in, results out, no server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from streaming.cli import common
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from a2p_engine.types import TermHit
+    from streaming.events import Final
+
+Format = Literal["txt", "json", "srt", "vtt"]
+OptionalGlossary = Annotated[
+    Path | None, typer.Option("--glossary", "-g", help="Terms to get right.", show_default=False)
+]
+Glossary = Annotated[Path, typer.Option("--glossary", "-g", help="Terms to look for.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+glossary_app = typer.Typer(no_args_is_help=True, help="Work on glossary files.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(transcribe)
+    app.command()(retrieve)
+    app.add_typer(glossary_app, name="glossary")
+
+
+def transcribe(
+    file: common.AudioArgument,
+    glossary: OptionalGlossary = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = "txt",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="stdout")
+    ] = None,
+    language: common.LanguageOption = "en",
+    task: common.TaskOption = "transcribe",
+    vad: common.VadOption = "silero",
+    top_k: common.TopKOption = 10,
+    threshold: common.ThresholdOption = None,
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Caption a recording with the live pipeline, as fast as this machine can."""
+    from streaming import offline
+    from streaming.cli.formats import WRITERS
+
+    audio = common.read_audio(file)
+    terms = common.read_terms(glossary) if glossary else []
+    engine = common.load_engine(speech_llm, retriever, device)
+    options = common.session_options(language, task, top_k, threshold)
+    config = offline.OfflineConfig(options=options, vad=vad)
+    finals = offline.transcribe(engine, audio, config, terms)
+    common.write_text(WRITERS[form](finals), output)
+
+
+def retrieve(
+    file: common.AudioArgument,
+    glossary: Glossary,
+    top_k: Annotated[
+        int, typer.Option("--top-k", "-k", min=1, help="Terms of each stretch of speech.")
+    ] = 10,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Least probability of a term shown.")
+    ] = 0.0,
+    as_json: AsJson = False,
+    language: common.LanguageOption = "en",
+    vad: common.VadOption = "silero",
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Show which terms of a glossary are probably spoken in a recording, and where."""
+    from streaming import offline
+
+    audio = common.read_audio(file)
+    terms = common.read_terms(glossary)
+    engine = common.load_engine(speech_llm, retriever, device)
+    options = common.session_options(language, top_k=top_k, threshold=threshold)
+    config = offline.OfflineConfig(options=options, vad=vad)
+    finals = offline.transcribe(engine, audio, config, terms)
+    if not finals:
+        common.note(f"{file}: no speech was found")
+    _show_hits(finals, as_json=as_json)
+
+
+def _show_hits(finals: Sequence[Final], *, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        segments = [final.to_dict() for final in finals]
+        kept = ("segment_id", "start_s", "end_s", "terms")
+        print(json.dumps([{key: each[key] for key in kept} for each in segments], indent=2))
+        return
+    hits = [hit for final in finals for hit in final.terms]
+    rows = [(f"{hit.probability:.3f}", *_span(hit), hit.term) for hit in hits]
+    common.show_table(("probability", "start", "end", "term"), rows)
+
+
+def _span(hit: TermHit) -> tuple[str, str]:
+    from a2p_engine.types import SAMPLE_RATE_HZ
+
+    times = (hit.start_sample, hit.end_sample)
+    start, end = ("-" if at is None else f"{at / SAMPLE_RATE_HZ:.2f} s" for at in times)
+    return start, end
+
+
+@glossary_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="GLOSSARY", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Say how many terms of a glossary can be used, and why others cannot; exit 1 if any."""
+    import json
+
+    from a2p_engine import glossary
+
+    parsed = glossary.load(file)
+    if as_json:
+        rejected = [{"entry": entry, "reason": reason} for entry, reason in parsed.rejected]
+        report = {"terms": len(parsed.terms), "rejected": rejected, "notes": parsed.notes}
+        print(json.dumps(report, ensure_ascii=False, indent=2))
+    else:
+        print(f"{file}: {len(parsed.terms)} terms, {len(parsed.rejected)} left out")
+        for remark in parsed.notes:
+            print(f"  {remark}")
+        for entry, reason in parsed.rejected:
+            print(f"  {entry!r}: {reason}")
+    if parsed.rejected or not parsed.terms:
+        raise typer.Exit(1)

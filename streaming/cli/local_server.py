@@ -1,0 +1,85 @@
+"""A server in a process of its own for the length of a command, on a free port of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from queue import Empty, Queue
+from typing import IO
+
+from streaming.errors import StreamingError
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+
+
+class ServerDied(StreamingError):
+    """The server of a command did not start."""
+
+
+@contextmanager
+def local_server(options: Sequence[str] = ()) -> Iterator[str]:
+    """Run ``a2p serve`` beside the body.
+
+    Args:
+        options: further options of ``a2p serve``.
+
+    Yields:
+        The websocket address.
+
+    Raises:
+        ServerDied: it does not listen; the text holds what it said.
+    """
+    command = [sys.executable, "-m", "streaming.cli", "serve", "--port", "0", *options]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A setting of the user's own servers must not move this one.
+        env={key: value for key, value in os.environ.items() if key not in _SERVER_VARIABLES},
+        # Ctrl-C is for the command, which then stops the server.
+        start_new_session=True,
+    ) as process:
+        complaints: deque[str] = deque(maxlen=3)
+        addresses: Queue[str] = Queue()
+        for work, stream in ((addresses.put, process.stdout), (complaints.append, process.stderr)):
+            threading.Thread(target=_pass_on, args=(stream, work), daemon=True).start()
+        try:
+            yield _address(process, addresses, complaints)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+_SERVER_VARIABLES = {"A2P_HOST", "A2P_PORT", "A2P_GLOSSARIES", "A2P_DEFAULT_GLOSSARY"}
+
+
+def _pass_on(stream: IO[str], work: object) -> None:
+    for line in stream:
+        work(line.strip())  # type: ignore[operator]
+
+
+def _address(process: subprocess.Popen[str], addresses: Queue[str], complaints: deque[str]) -> str:
+    waited_s = 0.0
+    while waited_s < START_TIMEOUT_S:
+        try:
+            line = addresses.get(timeout=0.2)
+        except Empty:
+            waited_s += 0.2
+            if process.poll() is not None:
+                break
+            continue
+        if (found := line.partition("ws://")[1:]) != ("", ""):
+            return "".join(found).split()[0]
+    said = " ".join(complaints) or "nothing"
+    raise ServerDied(f"the server did not start; it said: {said}")
