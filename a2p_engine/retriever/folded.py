@@ -55,7 +55,8 @@ class FoldedHead:
     def frames(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Frames [T, D] to keys [H, d, T] and scalar values [H, T]."""
         flat = audio @ self.key_weight.T
-        keys = flat.view(audio.shape[0], self.heads, -1).permute(1, 2, 0).contiguous()
+        depth = flat.shape[1] // self.heads
+        keys = flat.view(audio.shape[0], self.heads, depth).permute(1, 2, 0).contiguous()
         values = (audio @ self.value_weight.T + self.value_bias).T.contiguous()
         return keys, values
 

@@ -1,4 +1,4 @@
-"""How terms sound: phoneme strings from hibari's phonemizer, remembered on disk.
+"""How terms sound: American and British readings from hibari's phonemizer, remembered on disk.
 
 An unknown word costs about a millisecond, so a long glossary takes seconds the first time; what was
 worked out once is kept in one SQLite file in the user's cache and costs microseconds afterwards.
@@ -6,6 +6,7 @@ worked out once is kept in one SQLite file in the user's cache and costs microse
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sqlite3
@@ -22,11 +23,15 @@ from a2p_engine.types import Term
 log = logging.getLogger(__name__)
 
 _ACRONYM = re.compile(r"[A-Z][A-Z0-9]{1,5}")
-_SCHEMA = "create table if not exists said (text text primary key, phonemes text)"
+_SCHEMA = "create table if not exists readings (text text primary key, phonemes text)"
 
 
 class Pronouncer:
-    """Text to phoneme strings (the phonemizer's own alphabet, stress marks included)."""
+    """Text to phoneme strings (the phonemizer's own alphabet, stress marks included).
+
+    Two dictionaries and two readers of unknown words are two opinions; where they differ, speakers
+    usually do too.
+    """
 
     def __init__(self, cache: Path | None = None) -> None:
         """Open the memory.
@@ -36,12 +41,12 @@ class Pronouncer:
                 written, pronunciations are remembered for the life of the process only.
         """
         self._lock = threading.Lock()
-        self._g2p: G2P | None = None
-        self._memory: dict[str, str] = {}
+        self._readers: tuple[G2P, ...] = ()
+        self._memory: dict[str, tuple[str, ...]] = {}
         self._database = self._open(cache or default_cache())
 
-    def phonemes(self, texts: Iterable[str]) -> dict[str, str]:
-        """Phoneme string of each text; empty where the phonemizer can say nothing."""
+    def phonemes(self, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Different readings of each text; none where the phonemizer can say nothing."""
         wanted = list(dict.fromkeys(texts))
         with self._lock:
             self._recall([text for text in wanted if text not in self._memory])
@@ -49,16 +54,15 @@ class Pronouncer:
             self._remember(fresh)
             return {text: self._memory[text] for text in wanted}
 
-    def _pronounce(self, text: str) -> str:
-        if self._g2p is None:
-            self._g2p = G2P()
+    def _pronounce(self, text: str) -> tuple[str, ...]:
+        if not self._readers:
+            self._readers = (G2P(), G2P(british=True))
         try:
-            return str(self._g2p(text))
-        except (
-            Exception
-        ):  # the phonemizer is no part of ours; one odd string must not stop a glossary
+            said = [str(reader(text)) for reader in self._readers]
+        except Exception:  # whatever one odd string does to the phonemizer, the glossary goes on
             log.warning("the phonemizer failed on a term of %d characters", len(text))
-            return ""
+            return ()
+        return tuple(dict.fromkeys(reading for reading in said if reading))
 
     def _open(self, path: Path) -> sqlite3.Connection | None:
         try:
@@ -79,19 +83,18 @@ class Pronouncer:
             part = texts[start : start + 500]
             marks = ",".join("?" * len(part))
             rows = self._database.execute(
-                f"select text, phonemes from said where text in ({marks})", part
+                f"select text, phonemes from readings where text in ({marks})", part
             )
-            self._memory.update(rows.fetchall())
+            self._memory |= {text: tuple(json.loads(said)) for text, said in rows}
 
-    def _remember(self, fresh: dict[str, str]) -> None:
+    def _remember(self, fresh: dict[str, tuple[str, ...]]) -> None:
         self._memory.update(fresh)
         if self._database is None or not fresh:
             return
         try:
             with self._database:
-                self._database.executemany(
-                    "insert or replace into said values (?, ?)", fresh.items()
-                )
+                rows = [(text, json.dumps(said)) for text, said in fresh.items()]
+                self._database.executemany("insert or replace into readings values (?, ?)", rows)
         except sqlite3.Error as error:
             log.warning("pronunciations are not kept between runs: %s", error)
             self._database = None

@@ -27,6 +27,7 @@ from a2p_engine.retriever.incremental import AttentionState, pool_terms
 from a2p_engine.retriever.phoneme_ctc import PhonemeCTC, to_symbols
 from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.spotter import (
+    VOWELS,
     MatchCosts,
     PhoneIndex,
     SpotterState,
@@ -130,6 +131,7 @@ class Retriever:
         self._tokenize = tokenize
         self._pronouncer = pronouncer
         self._symbol_ids = {symbol: number for number, symbol in enumerate(ctc.symbols)}
+        self._vowels = {self._symbol_ids[vowel] for vowel in VOWELS}
 
     @classmethod
     def load(
@@ -232,9 +234,12 @@ class Retriever:
         pronunciations: list[list[int]] = []
         term_of: list[int] = []
         for number, group in enumerate(forms):
-            ways = {tuple(self._symbols(said[form])) for form in group}
-            for way in sorted(way for way in ways if way):
-                pronunciations.append(list(way))
+            # The spotter forgives vowels: a reading is worth following if its consonants are new.
+            ways: dict[tuple[int, ...], list[int]] = {}
+            for reading in (self._symbols(reading) for form in group for reading in said[form]):
+                ways.setdefault(tuple(s for s in reading if s not in self._vowels), reading)
+            for reading in filter(None, ways.values()):
+                pronunciations.append(reading)
                 term_of.append(number)
         return PhoneIndex(pronunciations, term_of)
 

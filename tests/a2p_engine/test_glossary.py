@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def test_table_and_json_carry_the_fields(tmp_path: Path) -> None:
     table = tmp_path / "g.csv"
     table.write_text("term,sounds_like,target,weight\nEliquis,ella quiss|eli quis,,2\n")
     listed = tmp_path / "g.json"
-    listed.write_text('[{"term": "Eliquis", "sounds_like": ["ella quiss", "eli quis"], "weight": 2}]')
+    entry = {"term": "Eliquis", "sounds_like": ["ella quiss", "eli quis"], "weight": 2}
+    listed.write_text(json.dumps([entry]))
     assert load(table).terms == load(listed).terms
     assert load(table).terms[0].sounds_like == ("ella quiss", "eli quis")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,7 +45,7 @@ def test_compiled_form_equals_the_reference_in_any_chunks(seed: int, cut: int) -
     states = []
     for function, edges in ((advance, (0, cut, 20)), (advance_reference, (0, 20))):
         state = SpotterState.empty(index)
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in itertools.pairwise(edges):
             function(
                 costs[low:high], low, index.phones, index.offsets, 3.0, 0.05,
                 state.path_cost, state.path_start, *vars(state.matches).values(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -46,7 +48,7 @@ def test_any_chunking_equals_the_dense_head(merge: MergeType, fc: bool, cuts: se
     queries, priors = head.tokens(embeddings)
     state = AttentionState.empty(HEADS, TOKENS)
     edges = [0, *sorted(cuts), FRAMES]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         state = state.merge(AttentionState.of(queries, *head.frames(frames[low:high])))
     real = mask.bool()
     offsets = torch.cat([torch.zeros(1, dtype=torch.long), real.sum(1).cumsum(0)])

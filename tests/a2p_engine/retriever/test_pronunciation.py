@@ -41,4 +41,11 @@ def test_an_unwritable_cache_is_no_obstacle(tmp_path: Path) -> None:
 
 def test_symbols_that_cannot_be_said_are_empty(tmp_path: Path) -> None:
     """A term the phonemizer cannot read is no error."""
-    assert Pronouncer(tmp_path / "said.sqlite").phonemes(["***"])["***"] == ""
+    assert Pronouncer(tmp_path / "said.sqlite").phonemes(["***"])["***"] == ()
+
+
+def test_two_readings_where_accents_differ(tmp_path: Path) -> None:
+    """American and British readings are both kept, the same one only once."""
+    said = Pronouncer(tmp_path / "said.sqlite").phonemes(["tomato", "bit"])
+    assert len(said["tomato"]) == 2
+    assert len(said["bit"]) == 1
