@@ -14,7 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import pytest_asyncio
 import soundfile
 import soxr
 from playwright.async_api import Browser, Page, Playwright, async_playwright, expect
@@ -24,6 +26,9 @@ from streaming.settings import ServerSettings
 from tests.streaming.fake_engine import FakeEngine
 
 SPEECH = Path(__file__).parents[2] / "examples" / "data" / "ward_round.flac"
+# One browser serves all tests, so they share its event loop.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -48,10 +53,17 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo recording as the WAV file that Chromium plays into its fake microphone."""
+    """Speech of the demo recording as the WAV file that Chromium plays into its fake microphone.
+
+    A pause after two seconds makes the first caption finish soon.
+    """
     samples, rate_hz = soundfile.read(SPEECH, dtype="float32")
+    pause = np.zeros(rate_hz, np.float32)
+    speech = samples[rate_hz : 6 * rate_hz]
+    parts = [speech[: 2 * rate_hz], pause, speech[2 * rate_hz :], pause]
     path = tmp_path_factory.mktemp("microphone") / "speech.wav"
-    soundfile.write(path, soxr.resample(samples, rate_hz, 48_000), 48_000, subtype="PCM_16")
+    resampled = soxr.resample(np.concatenate(parts), rate_hz, 48_000)
+    soundfile.write(path, resampled, 48_000, subtype="PCM_16")
     return path
 
 
@@ -63,7 +75,7 @@ async def launch(playwright: Playwright, microphone: Path) -> Browser:
     )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(microphone: Path) -> AsyncIterator[Browser]:
     """Chromium, which hears the demo recording over and over."""
     async with async_playwright() as playwright:
@@ -82,7 +94,7 @@ async def serving(port: int = 0, **settings: Any) -> AsyncIterator[Running]:
 OpenPage = Callable[..., Any]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
     """Opens the page; at the end no script may have failed and nothing foreign been asked for."""
     complaints: list[str] = []
@@ -138,7 +150,7 @@ async def test_the_server_gets_the_rate_of_the_audio_context(open_page: OpenPage
     async with serving() as server:
         page = await open_page(server)
         sent: list[str | bytes] = []
-        page.on("websocket", lambda ws: ws.on("framesent", sent.append))
+        page.on("websocket", lambda ws: ws.on("framesent", lambda frame: sent.append(frame)))
         await start(page)
         rate_hz = await page.evaluate("new AudioContext().sampleRate")
         assert f'"sample_rate_hz":{rate_hz}' in str(sent[0])
@@ -223,7 +235,7 @@ async def download(page: Page, suffix: str) -> str:
         await page.get_by_role("button", name="Download").click()
     file = await waiting.value
     assert file.suggested_filename == f"captions{suffix}"
-    return Path(await file.path()).read_text()
+    return await asyncio.to_thread(Path(await file.path()).read_text)
 
 
 async def test_finals_are_spoken_once_and_partials_never(open_page: OpenPage) -> None:
@@ -336,6 +348,7 @@ async def test_colours_follow_the_system_and_the_toggle(open_page: OpenPage, sch
         page = await open_page(server, color_scheme=scheme)
         await start(page, "w0 w1")
         await expect(page.locator("#open .volatile").first).to_be_visible()
+        await page.mouse.move(1, 1)
         for _ in range(2):
             for selector in [
                 "#lines p",
@@ -409,8 +422,8 @@ async def test_a_blocked_microphone_is_explained(open_page: OpenPage) -> None:
     async with serving() as server:
         page = await open_page(server)
         await page.evaluate(
-            """navigator.mediaDevices.getUserMedia =
-              () => Promise.reject(new DOMException("no", "NotAllowedError"))"""
+            """() => { navigator.mediaDevices.getUserMedia =
+              () => Promise.reject(new DOMException("no", "NotAllowedError")); }"""
         )
         await page.get_by_role("button", name="Start").click()
         await expect(page.get_by_role("alert")).to_contain_text("The microphone is blocked")
@@ -436,6 +449,8 @@ async def test_a_page_that_is_closed_frees_its_session(open_page: OpenPage) -> N
         page = await open_page(server)
         await start(page)
         await page.close()
-        async with asyncio.timeout(5):
-            while server.hub.sessions:
-                await asyncio.sleep(0.05)
+        for _ in range(100):
+            if not server.hub.sessions:
+                break
+            await asyncio.sleep(0.05)
+        assert server.hub.sessions == 0
