@@ -13,7 +13,8 @@ class Backend(Protocol):
 
     Attributes:
         max_segment_s: the longest segment it takes.
-        languages: ISO 639-1 codes it understands.
+        languages: ISO 639-1 codes it understands; ``auto`` is accepted besides.
+        speech_llm: name of its speech LLM.
     """
 
     @property
@@ -21,6 +22,9 @@ class Backend(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def speech_llm(self) -> str: ...  # noqa: D102
 
     def open(
         self, options: SessionOptions, glossary: Sequence[Term] = ()

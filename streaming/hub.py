@@ -29,6 +29,7 @@ from streaming.settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 Terms = tuple[Term, ...]
+AUTO_LANGUAGE = "auto"
 SEGMENT_MARGIN_S = 1.0  # a cut comes up to a detector frame late
 
 
@@ -81,7 +82,8 @@ class Hub:
     @property
     def offer(self) -> Offer:
         """What a start may ask for."""
-        return Offer(languages=self.engine.languages, glossaries=tuple(self.glossaries))
+        languages = (AUTO_LANGUAGE, *self.engine.languages)
+        return Offer(languages=languages, glossaries=tuple(self.glossaries))
 
     @property
     def sessions(self) -> int:

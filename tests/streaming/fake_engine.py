@@ -38,6 +38,7 @@ class FakeEngine:
 
     languages: tuple[str, ...] = ("en", "de")
     max_segment_s: float = 28.0
+    speech_llm: str = "fake"
     step_s: float = 0.0
     hook: Callable[[StepRequest], None] | None = None
     sessions: dict[str, FakeSession] = field(default_factory=dict)

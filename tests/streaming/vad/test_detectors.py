@@ -1,0 +1,69 @@
+"""Every registered detector keeps the contract; the neural one tells speech from other sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from a2p_engine.types import Samples
+from streaming.errors import BadOption
+from streaming.vad import DETECTORS, create
+from tests.streaming.signals import tone
+
+
+def probabilities(name: str, audio: Samples) -> list[float]:
+    """What a fresh detector makes of whole frames of audio."""
+    detector = create(name)
+    size = detector.frame_samples
+    return [detector(audio[at : at + size]) for at in range(0, len(audio) - size + 1, size)]
+
+
+def noise(duration_s: float) -> Samples:
+    """White noise at -20 dBFS."""
+    rng = np.random.default_rng(0)
+    return (0.1 * rng.standard_normal(round(duration_s * 16_000))).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_silence_is_not_speech(name: str) -> None:
+    """Digital silence stays far below the threshold."""
+    values = probabilities(name, np.zeros(16_000, np.float32))
+    assert max(values) < 0.3 and min(values) >= 0.0
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_full_scale_audio_is_taken(name: str) -> None:
+    """The loudest samples there are give a probability like any other."""
+    loud = np.tile(np.float32([1.0, -1.0]), 8000)
+    assert all(0.0 <= value <= 1.0 for value in probabilities(name, loud))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_reset_forgets(name: str) -> None:
+    """After a reset the same audio gives the same probabilities."""
+    detector = create(name)
+    size = detector.frame_samples
+    frames = noise(0.5)[: 8 * size].reshape(8, size)
+    first = [detector(frame) for frame in frames]
+    detector.reset()
+    assert [detector(frame) for frame in frames] == pytest.approx(first, abs=1e-6)
+
+
+def test_silero_is_not_fooled_by_noise_or_a_tone() -> None:
+    """A quarter of a minute of each stays below the threshold throughout."""
+    assert max(probabilities("silero", noise(15))) < 0.5
+    assert max(probabilities("silero", tone(15))) < 0.5
+
+
+def test_energy_follows_the_level() -> None:
+    """From -50 to -30 dBFS the value rises from 0 to 1."""
+    levels_dbfs = (-60, -50, -40, -30, -20)
+    frames = [np.full(320, 10 ** (level / 20), np.float32) for level in levels_dbfs]
+    values = [create("energy")(frame) for frame in frames]
+    assert values == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
+
+
+def test_an_unknown_detector_is_named() -> None:
+    """The error lists what there is."""
+    with pytest.raises(BadOption, match="unknown vad 'x'; accepted are silero, webrtc, energy"):
+        create("x")
