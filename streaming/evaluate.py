@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,14 @@ async def speak(
 
 
 async def measure(
-    url: str, utterance: Utterance, *, glossary: str | None, pace: float = 1.0
+    url: str,
+    utterance: Utterance,
+    *,
+    glossary: str | None,
+    pace: float = 1.0,
+    watch: Callable[[Event], None] = lambda event: None,
 ) -> Record:
-    """Stream one utterance and measure it."""
+    """Stream one utterance and measure it; ``watch`` sees each event as it comes."""
     record = Record(
         id=utterance.id,
         audio_s=audio_duration_s(utterance.audio),
@@ -123,6 +128,7 @@ async def measure(
     stopped: dict[int, float] = {}
     shown: dict[int, list[str]] = {}
     async for clock_s, event in speak(url, utterance, glossary=glossary, pace=pace):
+        watch(event)
         if isinstance(event, SpeechStarted):
             began[event.segment_id] = event.time_s
         elif isinstance(event, SpeechStopped):
