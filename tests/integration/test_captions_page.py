@@ -207,6 +207,16 @@ async def test_glossaries_of_the_server_are_offered_by_name(
         await expect(page.get_by_label("Glossary of the server")).to_be_disabled()
 
 
+async def test_languages_of_the_server_are_offered_in_words(open_page: OpenPage) -> None:
+    """English is chosen at first, detection stands at the top."""
+    async with serving() as server:
+        page = await open_page(server)
+        languages = page.get_by_label("Spoken language")
+        await expect(languages).to_have_value("en")
+        names = await languages.locator("option").all_inner_texts()
+        assert names == ["Detect automatically", "English", "German"]
+
+
 async def test_stop_delivers_the_last_words_and_the_transcript(open_page: OpenPage) -> None:
     """After Stop nothing is open, the page can start again, and the transcript is complete."""
     async with serving() as server:

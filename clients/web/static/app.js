@@ -181,11 +181,17 @@ async function loadInfo() {
     $("server-glossary").append(new Option(`${name} (${terms.toLocaleString("en")} terms)`, name));
   }
   $("server-glossary").value = query.get("glossary") ?? info.default_glossary ?? "";
-  const names = new Intl.DisplayNames(["en"], { type: "language", fallback: "code" });
-  const languages = info.languages.map((code) => new Option(names.of(code), code, code === "en", code === "en"));
-  languages.sort((a, b) => a.text.localeCompare(b.text));
-  if (languages.length) $("language").replaceChildren(...languages);
+  $("language").replaceChildren(...info.languages.map(languageOption).sort(autoThenName));
 }
+
+const languageNames = new Intl.DisplayNames(["en"], { type: "language" });
+
+function languageOption(code) {
+  const text = code === "auto" ? "Detect automatically" : languageNames.of(code);
+  return new Option(text, code, code === "en", code === "en");
+}
+
+const autoThenName = (a, b) => (b.value === "auto") - (a.value === "auto") || a.text.localeCompare(b.text);
 
 $("start").addEventListener("click", toggleRun);
 $("copy").addEventListener("click", copy);
