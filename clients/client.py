@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 GlossaryEntry = str | Mapping[str, Any]
 Glossary = str | Sequence[GlossaryEntry] | Mapping[str, Any]
+
+# An edit of many terms is split: a message of more than 1 MiB would be refused.
+EDIT_BYTES = 256 * 1024
 
 _LOST = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake)
 
@@ -70,7 +74,7 @@ class CaptionClient:
             language: ISO 639-1 code of the speech.
             task: ``transcribe`` or ``translate``.
             glossary: name of a glossary of the server, a list of entries, or the protocol's own
-                object with ``name`` and ``terms``.
+                object with ``name`` and ``terms``; None takes the server's default, if any.
             options: the protocol's options, such as ``{"partial_interval_ms": 300}``.
             retry: when to reconnect.
             backlog_s: most audio kept for a reconnect; beyond it the oldest is dropped, which
@@ -164,6 +168,8 @@ class CaptionClient:
     ) -> None:
         """Add and remove terms from now on; ``GlossaryUpdated`` is the answer.
 
+        Many terms go in several messages, each of which is answered.
+
         Raises:
             ClientError: the session has failed for good.
         """
@@ -171,7 +177,7 @@ class CaptionClient:
         async with self._sending:
             self._edits |= dict.fromkeys(remove)
             self._edits |= {_term_of(entry): entry for entry in add}
-            await self._write(_edit_message(add, remove))
+            await self._write_edits(add, remove)
 
     async def flush(self) -> None:
         """End the open segment now; its ``Final`` and then ``Flushed`` follow.
@@ -348,8 +354,9 @@ class CaptionClient:
             self._socket = socket
             self._offset_s, self._first_segment = self._backlog.rewind(), self._next_segment
             self._tell_reconnected(attempts)
-            if self._edits:
-                await self._write(_merged_edits(self._edits))
+            # The new session began with the first glossary, so all edits are made again at once.
+            add = [entry for entry in self._edits.values() if entry is not None]
+            await self._write_edits(add, [t for t, entry in self._edits.items() if entry is None])
             await self._write_audio()
             if self._flush_due:
                 await self._write({"type": "flush"})
@@ -364,6 +371,11 @@ class CaptionClient:
         self._events.put_nowait(
             Reconnected(attempts=attempts, offset_s=self._offset_s, dropped_s=dropped_s)
         )
+
+    async def _write_edits(self, add: Sequence[GlossaryEntry], remove: Sequence[str]) -> None:
+        for some, gone in zip_longest(_parts(add), _parts(remove), fillvalue=()):
+            message = {"type": "glossary.edit", "add": list(some), "remove": list(gone)}
+            await self._write(message)
 
     async def _write_audio(self) -> None:
         """Send what the backlog holds; the caller holds the lock."""
@@ -396,14 +408,19 @@ def _glossary_message(glossary: Glossary) -> dict[str, Any]:
     return {"terms": list(glossary)}
 
 
-def _edit_message(add: Sequence[GlossaryEntry], remove: Sequence[str]) -> dict[str, Any]:
-    return {"type": "glossary.edit", "add": list(add), "remove": list(remove)}
-
-
-def _merged_edits(edits: Mapping[str, GlossaryEntry | None]) -> dict[str, Any]:
-    """All edits so far as one, for a new session that begins with the first glossary."""
-    add = [entry for entry in edits.values() if entry is not None]
-    return _edit_message(add, [term for term, entry in edits.items() if entry is None])
+def _parts(entries: Sequence[GlossaryEntry]) -> Iterator[Sequence[GlossaryEntry]]:
+    """Entries in runs that fit into one message each."""
+    part: list[GlossaryEntry] = []
+    size = 0
+    for entry in entries:
+        length = len(json.dumps(entry)) + 2
+        if part and size + length > EDIT_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += length
+    if part:
+        yield part
 
 
 def _term_of(entry: GlossaryEntry) -> str:

@@ -159,6 +159,23 @@ async def test_glossary_edits_flush_and_stop_are_sent_and_answered() -> None:
     assert any(isinstance(event, Flushed) for event in events)
 
 
+async def test_an_edit_of_many_terms_is_split_into_messages_a_server_takes() -> None:
+    """No message exceeds 1 MiB, and all terms arrive, once."""
+    terms = [f"term {number:06} {'x' * 40}" for number in range(30_000)]
+
+    async def handler(peer: Peer) -> None:
+        await peer.start()
+        await peer.end()
+        edits = [text for text in peer.texts if text["type"] == "glossary.edit"]
+        assert len(edits) > 1
+        assert [term for edit in edits for term in edit["add"]] == terms
+        assert [term for edit in edits for term in edit["remove"]] == ["old"]
+
+    async with scripted_server(handler) as (url, _), CaptionClient(url) as client:
+        await client.edit_glossary(add=terms, remove=["old"])
+        await client.stop()
+
+
 async def test_stop_waits_for_the_last_final() -> None:
     """The last sentence arrives before stop returns."""
 
