@@ -25,7 +25,7 @@ from streaming.errors import (
     answer_to,
     error_event,
 )
-from streaming.events import Error
+from streaming.events import Error, Event
 from streaming.hub import Hub
 from streaming.outbox import Outbox
 from streaming.protocol import Audio, Command, EditGlossary, Flush, Protocol, Start, Stop
@@ -49,6 +49,7 @@ class Connection:
         self._protocol = Protocol(hub.offer)
         self._outbox = Outbox(hub.settings.max_unread_events)
         self._shutdown = asyncio.Event()
+        self._muted = False
 
     def shut_down(self) -> None:
         """Deliver last finals and close, soon."""
@@ -69,11 +70,8 @@ class Connection:
         try:
             self._hub.admit(self)
             start = await _first_of(self._receive_start(), self._refuse_at_shutdown())
-            runner = await self._hub.open_session(start, self._outbox.put)
-            try:
-                await self._run_session(runner, start, writer)
-            finally:
-                await runner.close()
+            runner = await self._hub.open_session(start, self._tell)
+            await self._run_session(runner, start, writer)
         except (A2PError, WebSocketDisconnect) as error:
             return error
         except Exception as error:
@@ -84,13 +82,31 @@ class Connection:
     async def _run_session(
         self, runner: SessionRunner, start: Start, writer: asyncio.Task[None]
     ) -> None:
-        await _first_of(
-            runner.work(),
-            self._read(runner),
-            self._stop_at_shutdown(runner),
-            self._report(runner, start.options.stats_interval_ms),
-            asyncio.shield(writer),
-        )
+        worker = asyncio.create_task(runner.work())
+        try:
+            await _first_of(
+                asyncio.shield(worker),
+                self._read(runner),
+                self._stop_at_shutdown(runner),
+                self._report(runner, start.options.stats_interval_ms),
+                self._outbox.overflow(),
+                asyncio.shield(writer),
+            )
+        finally:
+            if self._hub.publishes and not worker.done():
+                await self._wind_up(runner, worker)
+            await _cancel(worker)
+            await runner.close()
+
+    async def _wind_up(self, runner: SessionRunner, worker: asyncio.Task[None]) -> None:
+        """Have the last words captioned for publishers, although the client will not see them."""
+        self._muted = True
+        try:
+            async with asyncio.timeout(self._hub.settings.shutdown_timeout_s):
+                await runner.stop()
+                await asyncio.shield(worker)
+        except (A2PError, TimeoutError) as error:
+            logger.warning("a session was broken off: %s", error)
 
     # Reading
 
@@ -139,6 +155,10 @@ class Connection:
         await _for_ever()
 
     # Writing
+
+    def _tell(self, event: Event) -> None:
+        if not self._muted:
+            self._outbox.put(event)
 
     async def _report(self, runner: SessionRunner, interval_ms: int) -> NoReturn:
         """Tell statistics in intervals; 0 means never."""

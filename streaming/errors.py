@@ -12,6 +12,7 @@ A2PError (a2p_engine.errors)
     ├── StartTimeout          no ``start`` came in time
     ├── ServerFull            all sessions are taken
     ├── SlowReader            the client does not read its events
+    ├── ClientGone            the session was broken off; told to publishers
     ├── ShuttingDown          the server is stopping
     └── SettingsError         a setting is unknown or has a value that cannot be used
 
@@ -71,6 +72,10 @@ class SlowReader(StreamingError):
     """The client does not read its events, and even finals have piled up."""
 
 
+class ClientGone(StreamingError):
+    """The session was broken off before its end; only publishers are left to be told."""
+
+
 class ShuttingDown(StreamingError):
     """The server is stopping; finals of what was said have been sent."""
 
@@ -101,6 +106,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     ModelError: Answer("model_failed", 1011),
     ShuttingDown: Answer("shutting_down", 1012),
     ServerFull: Answer("full", 1013),
+    ClientGone: Answer("client_gone", 1006),
     SlowReader: Answer("slow_reader", 1013),
     Exception: Answer("internal", 1011),
 }

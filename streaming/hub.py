@@ -90,6 +90,11 @@ class Hub:
         """Connections at present."""
         return len(self._connected)
 
+    @property
+    def publishes(self) -> bool:
+        """Whether others than the clients follow the sessions."""
+        return bool(self._publishers)
+
     async def start(self) -> None:
         """Start the publishers."""
         for publisher in self._publishers:
@@ -149,30 +154,31 @@ class Hub:
             top_k=start.options.top_k,
             threshold=start.options.threshold,
         )
+        detector = await self._room.listen(partial(vad.create, start.options.vad))
         terms, rejected = await self._room.call(partial(self._terms, start.glossary))
         handle, info = await self._room.call(partial(self.engine.open, options, terms))
         session_id = secrets.token_hex(8)
-
-        def tell(event: Event) -> None:
-            emit(event)
-            self._publish(session_id, event)
-
-        tell(
-            SessionStarted(
-                session_id=session_id,
-                audio=asdict(start.audio),
-                language=start.language,
-                task=start.task,
-                options=asdict(start.options),
-                glossary_version=info.version,
-                glossary_terms=info.terms,
-                rejected=(*rejected, *info.rejected),
-            )
+        started = SessionStarted(
+            session_id=session_id,
+            audio=asdict(start.audio),
+            language=start.language,
+            task=start.task,
+            options=asdict(start.options),
+            glossary_version=info.version,
+            glossary_terms=info.terms,
+            rejected=(*rejected, *info.rejected),
         )
-        core = SessionCore(handle, self._session_config(start), vad.create(start.options.vad))
-        decoder = AudioDecoder(start.audio)
-        backlog_s = self.settings.max_backlog_s
-        return SessionRunner(self._room, handle, core, decoder, tell, max_backlog_s=backlog_s)
+        emit(started)
+        self._publish(session_id, started)
+        return SessionRunner(
+            self._room,
+            handle,
+            SessionCore(handle, self._session_config(start), detector),
+            AudioDecoder(start.audio),
+            emit=emit,
+            publish=partial(self._publish, session_id),
+            max_backlog_s=self.settings.max_backlog_s,
+        )
 
     def _session_config(self, start: Start) -> SessionConfig:
         longest_s = min(SegmenterConfig().max_s, self.engine.max_segment_s - SEGMENT_MARGIN_S)

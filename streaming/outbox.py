@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import NoReturn
 
 from streaming.errors import SlowReader
 from streaming.events import Event, Final, Partial, Stats
@@ -21,23 +22,20 @@ class Outbox:
         self._max_events = max_events
         self._events: deque[Event] = deque()
         self._filled = asyncio.Event()
-        self._sending = False
         self._drained = asyncio.Event()
+        self._overflow = asyncio.Event()
 
     def put(self, event: Event) -> None:
-        """Add an event.
-
-        Raises:
-            SlowReader: more events than ``max_events`` are unsent.
-        """
+        """Add an event; past the mark it is dropped, and ``overflow`` tells."""
         stale = next((old for old in self._events if _supersedes(event, old)), None)
         if stale is not None:
             self._events.remove(stale)
+        if len(self._events) >= self._max_events:
+            self._overflow.set()
+            return
         self._events.append(event)
         self._filled.set()
         self._drained.clear()
-        if len(self._events) > self._max_events:
-            raise SlowReader(f"{self._max_events} events are unread")
 
     async def get(self) -> Event:
         """The next event; asking for one tells that the one before was sent."""
@@ -46,6 +44,15 @@ class Outbox:
             self._filled.clear()
             await self._filled.wait()
         return self._events.popleft()
+
+    async def overflow(self) -> NoReturn:
+        """Wait until too much has piled up.
+
+        Raises:
+            SlowReader: it has.
+        """
+        await self._overflow.wait()
+        raise SlowReader(f"{self._max_events} events are unread")
 
     async def drained(self) -> None:
         """Wait until everything put in has been sent."""

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from a2p_engine import glossary
-from a2p_engine.types import GlossaryInfo
+from a2p_engine.types import GlossaryInfo, Samples
 from streaming.audio import AudioDecoder
 from streaming.engine_room import EngineRoom
-from streaming.errors import ShuttingDown, TruncatedAudio, error_event
+from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, error_event
 from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
 from streaming.protocol import EditGlossary
 from streaming.segmenter import samples
@@ -30,7 +30,9 @@ Result = TypeVar("Result")
 
 
 class SessionRunner:
-    """Runs one session: takes what the client sends, works the core's requests off, emits events.
+    """Runs one session: takes what the client sends, works the core's requests off, tells events.
+
+    ``emit`` tells the client, ``publish`` everyone else, who gets a last event in any case.
 
     ``work`` is the coroutine that calls the engine; ``receive_audio`` waits while too much audio is
     unheard, which in turn makes the transport stop reading.
@@ -42,8 +44,9 @@ class SessionRunner:
         handle: str,
         core: SessionCore,
         decoder: AudioDecoder,
-        emit: Callable[[Event], None],
         *,
+        emit: Callable[[Event], None],
+        publish: Callable[[Event], None],
         max_backlog_s: float,
     ) -> None:
         self._room = room
@@ -51,6 +54,7 @@ class SessionRunner:
         self._core = core
         self._decoder = decoder
         self._emit = emit
+        self._publish = publish
         self._max_backlog = samples(max_backlog_s)
         self._edits: deque[EditGlossary] = deque()
         self._wake = asyncio.Event()
@@ -64,9 +68,8 @@ class SessionRunner:
         audio = self._decoder.decode(data)
         for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
             piece = audio[at : at + AUDIO_SLICE_SAMPLES]
-            async with self._hearing:
-                heard = await self._room.listen(partial(self._core.listener.hear, piece))
-                self._tell(self._core.receive_heard(piece, heard))
+            # Shielded, because detector and buffer must stay in step even if the reader is stopped.
+            await asyncio.shield(self._hear(piece))
             while self._core.lag_samples > self._max_backlog and self._core.working:
                 self._progress.clear()
                 await self._progress.wait()
@@ -81,12 +84,14 @@ class SessionRunner:
         self._tell(self._core.flush())
 
     async def stop(self) -> None:
-        """End of audio."""
+        """End of audio; harmless when it has ended already."""
         async with self._hearing:
+            if self._core.finishing:
+                return
             try:
                 self._decoder.check_complete()
             except TruncatedAudio as error:
-                self._emit(error_event(error, fatal=False))
+                self._tell([error_event(error, fatal=False)])
             rest = self._decoder.finish()
             self._tell(self._core.receive_audio(rest) + self._core.finish())
 
@@ -122,12 +127,19 @@ class SessionRunner:
 
     async def close(self) -> None:
         """Free the engine's state, after the call that may still be under way."""
+        if not self._core.ended:
+            self._publish(error_event(ClientGone("the session was broken off"), fatal=True))
         if self._engine_call is not None:
             await asyncio.gather(self._engine_call, return_exceptions=True)
         try:
             await self._room.call(partial(self._room.engine.close, self._handle))
         except Exception:
             logger.exception("the engine could not close session %s", self._handle)
+
+    async def _hear(self, piece: Samples) -> None:
+        async with self._hearing:
+            heard = await self._room.listen(partial(self._core.listener.hear, piece))
+            self._tell(self._core.receive_heard(piece, heard))
 
     async def _step(self) -> None:
         async with self._room.slot(lambda: self._core.urgent):
@@ -150,18 +162,17 @@ class SessionRunner:
             info, rejected = await self._engine(partial(self._apply_edit, edit))
         except Exception as error:
             logger.warning("glossary edit failed: %s", error)
-            self._emit(error_event(error, fatal=False))
+            self._tell([error_event(error, fatal=False)])
             return
-        self._emit(
-            GlossaryUpdated(
-                version=info.version,
-                terms=info.terms,
-                added=info.added,
-                removed=info.removed,
-                audio_time_sample=self._core.glossary_changed(),
-                rejected=(*rejected, *info.rejected),
-            )
+        updated = GlossaryUpdated(
+            version=info.version,
+            terms=info.terms,
+            added=info.added,
+            removed=info.removed,
+            audio_time_sample=self._core.glossary_changed(),
+            rejected=(*rejected, *info.rejected),
         )
+        self._tell([updated])
 
     def _apply_edit(self, edit: EditGlossary) -> tuple[GlossaryInfo, list[tuple[str, str]]]:
         parsed = glossary.parse_entries(edit.add)
@@ -176,6 +187,7 @@ class SessionRunner:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
+            self._publish(event)
             if not (self._shutting_down and isinstance(event, SessionEnded)):
                 self._emit(event)
         self._wake.set()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from a2p_engine.types import Samples, StepRequest, StepResult
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples, StepRequest, StepResult
 from streaming.audio import AudioBuffer
 from streaming.errors import error_event
 from streaming.events import (
@@ -46,7 +46,10 @@ class SessionConfig:
     Attributes:
         partials: whether partials are wanted at all.
         partial_interval_s: new audio between two partials.
-        first_partial_s: speech before the first partial of a segment; on less, models guess.
+        first_partial_s: speech before the first partial of a segment. Models guess then, but not
+            better after twice as much; what they guess is volatile.
+        max_words_per_s: a hypothesis with more words for its audio is a model repeating itself,
+            which short audio invites; it makes no partial.
         pause_s: non-speech after which the segment is decoded at once, in case it is over.
         tail_s: audio behind the last speech that a step must have heard to count as complete.
         words: whether finals carry their words.
@@ -55,7 +58,8 @@ class SessionConfig:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     partials: bool = True
     partial_interval_s: float = 0.5
-    first_partial_s: float = 0.35
+    first_partial_s: float = 0.3
+    max_words_per_s: float = 8.0
     pause_s: float = 0.2
     tail_s: float = 0.1
     words: bool = True
@@ -282,7 +286,10 @@ class SessionCore:
             return False
         if segment.sent == segment.start:
             return spoken.speech_samples >= samples(self._config.first_partial_s)
-        return fresh >= samples(self._config.partial_interval_s)
+        interval_s = self._config.partial_interval_s
+        if segment.shown is None:  # the viewer still waits
+            interval_s = min(interval_s, self._config.first_partial_s)
+        return fresh >= samples(interval_s)
 
     # What comes out
 
@@ -359,13 +366,18 @@ class SessionCore:
         )
         return [final]
 
+    def _babbles(self, segment: _Segment) -> bool:
+        heard_s = (segment.heard - segment.start) / SAMPLE_RATE_HZ
+        assert segment.result is not None  # it has just come
+        return len(segment.result.words) > 1 + self._config.max_words_per_s * heard_s
+
     def _partial(self, segment: _Segment, result: StepResult) -> list[Event]:
         """A partial, unless it would tell nothing new."""
         shown, stabiliser = segment.shown, segment.stabiliser
         told = (shown.committed, shown.volatile, shown.terms) if shown else ("", "", ())
         says = (stabiliser.committed, stabiliser.volatile, result.terms)
         nothing_yet = shown is None and not stabiliser.text
-        if not self._config.partials or nothing_yet or says == told:
+        if not self._config.partials or nothing_yet or says == told or self._babbles(segment):
             return []
         segment.shown = Partial(
             segment_id=segment.segment_id,

@@ -10,6 +10,10 @@ from streaming.events import Event
 class Publisher(Protocol):
     """Takes every event of every session, on the event loop.
 
+    A session begins with ``SessionStarted``. It ends with ``SessionEnded``, also when its client
+    has vanished: what it said last is captioned all the same. Only a session that fails ends with
+    an ``Error`` that is fatal.
+
     The server calls ``start`` before it listens and ``stop`` after the last session has ended. A
     publisher that fails is logged and costs neither a session nor another publisher.
     """

@@ -71,9 +71,14 @@ async def test_finals_are_kept_up_to_the_mark() -> None:
     for number in range(100):
         outbox.put(partial(9, number))
         outbox.put(Stats(audio_samples=number, lag_samples=0))
+    overflow = asyncio.create_task(outbox.overflow())
     outbox.put(final(1))
+    await asyncio.sleep(0)
+    assert not overflow.done()
+    outbox.put(final(2))
     with pytest.raises(SlowReader, match="3 events are unread"):
-        outbox.put(final(2))
+        await overflow
+    assert (await contents(outbox, 3))[-1] == final(1)
 
 
 async def test_drained_waits_until_the_last_event_was_sent() -> None:

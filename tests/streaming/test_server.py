@@ -20,10 +20,12 @@ import httpx
 import numpy as np
 import pytest
 import soxr
+import websockets
 
 from a2p_engine.errors import ModelError
 from a2p_engine.types import StepRequest
 from streaming.errors import SettingsError
+from streaming.events import Event
 from streaming.server import running
 from streaming.settings import ServerSettings
 from tests.streaming.conftest import Serving
@@ -329,11 +331,12 @@ async def test_a_slow_reader_loses_partials_and_then_the_line(
         async with connect(server.ws_url, sock=raw, max_queue=1, close_timeout=0.1) as client:
             await client.start(glossary={"terms": terms})
             client.socket.transport.pause_reading()
-            dropped = asyncio.create_task(until(lambda: server.hub.sessions == 0))
-            while not dropped.done():
-                await client.send(pcm(tone(0.5), silence(0.6)))
-                await asyncio.sleep(0.01)
-            await dropped
+            with pytest.raises(websockets.ConnectionClosed):
+                async with asyncio.timeout(20):
+                    while True:
+                        await client.send(pcm(tone(0.5), silence(0.6)))
+                        await asyncio.sleep(0.01)
+            await until(lambda: server.hub.sessions == 0)
     assert engine.sessions == {}
     assert len(engine.requests) > 8
 
@@ -445,25 +448,30 @@ async def test_stopping_the_server_delivers_last_finals(
     assert engine.sessions == {}
 
 
+class Recorder:
+    """A publisher that notes what it is asked, and may be broken."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.calls: list[str] = []
+
+    async def start(self) -> None:
+        """Note it."""
+        self.calls.append("start")
+
+    def publish(self, session_id: str, event: Event) -> None:
+        """Note the event's type."""
+        assert not self.broken
+        self.calls.append(event.type)
+
+    async def stop(self) -> None:
+        """Note it."""
+        self.calls.append("stop")
+
+
 async def test_publishers_get_every_event_and_may_fail(serving: Serving) -> None:
     """A publisher hears what the client hears; one that raises harms nobody."""
-
-    class Recorder:
-        def __init__(self, broken: bool) -> None:
-            self.broken = broken
-            self.calls: list[str] = []
-
-        async def start(self) -> None:
-            self.calls.append("start")
-
-        def publish(self, session_id: str, event: Any) -> None:
-            assert not self.broken
-            self.calls.append(event.type)
-
-        async def stop(self) -> None:
-            self.calls.append("stop")
-
-    recorder, broken = Recorder(False), Recorder(True)
+    recorder, broken = Recorder(), Recorder(broken=True)
     async with client_of(serving, publishers=[broken, recorder]) as client:
         await client.start()
         await client.send(TWO_SEGMENTS)
@@ -471,6 +479,27 @@ async def test_publishers_get_every_event_and_may_fail(serving: Serving) -> None
         await client.until_closed()
     assert recorder.calls == ["start", *(m["type"] for m in client.got), "stop"]
     assert broken.calls == ["start", "stop"]
+
+
+@pytest.mark.parametrize("message", [None, "oops"])
+async def test_publishers_get_the_last_words_of_a_client_that_fails(
+    serving: Serving, engine: FakeEngine, message: str | None
+) -> None:
+    """Whether it vanishes or breaks the protocol: its last sentence is captioned, for others."""
+    recorder = Recorder()
+    async with serving(publishers=[recorder]) as server, connect(server.ws_url) as client:
+        await client.start()
+        await client.send(pcm(tone(1)))
+        await client.wait_for("speech.started")
+        if message is None:
+            client.socket.transport.abort()
+        else:
+            await client.send(message)
+            assert await client.until_closed() == 1007
+            assert client.got[-1]["code"] == "bad_json" and not client.of_type("final")
+        await until(lambda: server.hub.sessions == 0)
+    assert recorder.calls[-3:] == ["final", "session.ended", "stop"]
+    assert engine.sessions == {}
 
 
 async def test_pages_and_information(serving: Serving, tmp_path: Path) -> None:

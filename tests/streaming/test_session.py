@@ -88,7 +88,7 @@ def test_silence_asks_nothing_of_the_engine(engine: FakeEngine) -> None:
     assert engine.requests == []
 
 
-def test_first_partial_after_a_third_of_a_second(engine: FakeEngine) -> None:
+def test_first_partial_after_less_than_a_third_of_a_second(engine: FakeEngine) -> None:
     """The first request comes as soon as enough speech was heard, the next after the interval."""
     core = core_with(engine)
     asked_at = []
@@ -97,7 +97,27 @@ def test_first_partial_after_a_third_of_a_second(engine: FakeEngine) -> None:
         if request := core.next_request():
             asked_at.append(round(0.1 * (index + 1), 1))
             core.receive_result(engine.step(request))
-    assert asked_at[:3] == [0.4, 0.9, 1.4]
+    assert asked_at[:3] == [0.3, 0.8, 1.3]
+
+
+def test_the_next_try_comes_sooner_while_nothing_was_shown(engine: FakeEngine) -> None:
+    """After an empty hypothesis the viewer does not wait for the whole interval."""
+    core = core_with(engine)
+    core.receive_audio(tone(0.3))
+    request = core.next_request()
+    assert request is not None
+    core.receive_result(answer(request, ""))
+    core.receive_audio(tone(0.3))
+    assert core.next_request() is not None
+
+
+def test_babble_is_not_shown(engine: FakeEngine) -> None:
+    """More words than anyone could have said in the time make no partial."""
+    core = core_with(engine)
+    core.receive_audio(tone(0.5))
+    request = core.next_request()
+    assert request is not None
+    assert core.receive_result(answer(request, "can I have it? " * 3)) == []
 
 
 def test_a_pause_is_decoded_at_once_and_becomes_the_final(engine: FakeEngine) -> None:
