@@ -29,8 +29,8 @@ GlossaryOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")]
 
 DEFAULT_URL = "ws://127.0.0.1:8765/ws"
-# Entries of one message; a message of the server's default limit holds four times as many.
-ENTRIES_PER_MESSAGE = 10_000
+# A larger glossary follows the first message as an edit, which the client splits.
+START_BYTES = 256 * 1024
 
 
 def register(app: typer.Typer) -> None:
@@ -202,11 +202,12 @@ def _client(
     """A client, and the glossary entries that do not fit into its first message."""
     from clients import CaptionClient
 
-    entries: str | list[Any] | None = glossary
+    first: str | list[Any] | None = glossary
+    later: list[Any] = []
     if glossary and (Path(glossary).suffix in common.GLOSSARY_SUFFIXES or Path(glossary).exists()):
-        entries = [_entry(term) for term in common.read_terms(Path(glossary))]
-    later = entries[ENTRIES_PER_MESSAGE:] if isinstance(entries, list) else []
-    first = entries[:ENTRIES_PER_MESSAGE] if isinstance(entries, list) else entries
+        first = [_entry(term) for term in common.read_terms(Path(glossary))]
+        if len(json.dumps(first)) > START_BYTES:
+            first, later = [], first
     client = CaptionClient(url, audio=audio, language=language, task=task, glossary=first)
     return client, later
 
@@ -239,8 +240,8 @@ async def _caption(
     if meter and not as_json:
         source = metered(source, screen.set_level)
     async with client:
-        for start in range(0, len(later), ENTRIES_PER_MESSAGE):
-            await client.edit_glossary(add=later[start : start + ENTRIES_PER_MESSAGE])
+        if later:
+            await client.edit_glossary(add=later)
         events = client.caption(_until_interrupted(source))
         if as_json:
             async for event in events:

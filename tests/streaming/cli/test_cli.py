@@ -304,7 +304,8 @@ def test_stream_sends_large_glossaries_in_parts(
     assert main([*command, "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     updates = [event for event in events if event["event"] == "GlossaryUpdated"]
-    assert [update["terms"] for update in updates] == [20_000, 25_000]
+    assert len(updates) > 1
+    assert updates[-1]["terms"] == 25_000
 
 
 def test_stream_takes_audio_from_a_pipe(url: str) -> None:
