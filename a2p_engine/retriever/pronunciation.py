@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from hibari import __version__ as hibari_version
@@ -21,6 +22,8 @@ from hibari.g2p import G2P
 from a2p_engine.types import Term
 
 log = logging.getLogger(__name__)
+
+Accent = Literal["us", "gb"]
 
 _ACRONYM = re.compile(r"[A-Z][A-Z0-9]{1,5}")
 _SCHEMA = "create table if not exists readings (text text primary key, phonemes text)"
@@ -33,17 +36,21 @@ class Pronouncer:
     usually do too.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
+    def __init__(
+        self, cache: Path | None = None, accents: tuple[Accent, ...] = ("us", "gb")
+    ) -> None:
         """Open the memory.
 
         Args:
+            accents: whose readings are wanted.
             cache: the SQLite file; None takes the user's cache directory. When it cannot be
                 written, pronunciations are remembered for the life of the process only.
         """
         self._lock = threading.Lock()
         self._readers: tuple[G2P, ...] = ()
         self._memory: dict[str, tuple[str, ...]] = {}
-        self._database = self._open(cache or default_cache())
+        self._accents = accents
+        self._database = self._open(cache or default_cache(accents))
 
     def phonemes(self, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Different readings of each text; none where the phonemizer can say nothing."""
@@ -56,7 +63,7 @@ class Pronouncer:
 
     def _pronounce(self, text: str) -> tuple[str, ...]:
         if not self._readers:
-            self._readers = (G2P(), G2P(british=True))
+            self._readers = tuple(G2P(british=accent == "gb") for accent in self._accents)
         try:
             said = [str(reader(text)) for reader in self._readers]
         except Exception:  # whatever one odd string does to the phonemizer, the glossary goes on
@@ -100,10 +107,10 @@ class Pronouncer:
             self._database = None
 
 
-def default_cache() -> Path:
+def default_cache(accents: tuple[Accent, ...]) -> Path:
     """Where pronunciations are kept; a new phonemizer starts a new file."""
     folder = platformdirs.user_cache_path("a2p-live")
-    return folder / f"pronunciations-{hibari_version}.sqlite"
+    return folder / f"pronunciations-{'-'.join(accents)}-{hibari_version}.sqlite"
 
 
 def spoken_forms(term: Term) -> tuple[str, ...]:

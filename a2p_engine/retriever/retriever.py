@@ -29,6 +29,7 @@ from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.spotter import (
     VOWELS,
     MatchCosts,
+    Matches,
     PhoneIndex,
     SpotterState,
     emission_costs,
@@ -177,7 +178,6 @@ class Retriever:
             SpotterState.empty(self._followed(index)),
         )
 
-    @torch.no_grad()
     def step(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Evidence:
         """Score all terms against the open segment.
 
@@ -186,6 +186,26 @@ class Retriever:
             state: of this segment and glossary; committed frames are taken into it.
             frames: float32 [T, D], every encoder frame of the segment so far.
         """
+        phones, matches, gain = self._hear(index, state, frames)
+        logits = self.calibration.logits(
+            features(matches.cost, phones.lengths, gain[phones.term_of])
+        )
+        return _evidence(index, phones, matches, logits)
+
+    def features(self, index: GlossaryIndex, frames: FloatArray) -> tuple[FloatArray, IntArray]:
+        """What calibration is fitted on: evidence of a whole segment.
+
+        Returns:
+            [M, F] features of every pronunciation followed, and [M] the term it stands for.
+        """
+        phones, matches, gain = self._hear(index, self.start(index), frames)
+        return features(matches.cost, phones.lengths, gain[phones.term_of]), phones.term_of
+
+    @torch.no_grad()
+    def _hear(
+        self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray
+    ) -> tuple[PhoneIndex, Matches, FloatArray]:
+        """Both stages: the pronunciations followed, their matches, and [N] gain of the A2P head."""
         settled = max(state.committed, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
         emissions = self._emissions(frames, state.committed)
         split = (settled - state.committed) // POOL
@@ -198,13 +218,13 @@ class Retriever:
         attention = state.attention.merge(self._attend(index, frames[settled:]))
         gain = pool_terms(attention.gain(), index.rows, index.offsets).numpy()
         if len(index.phones) <= SPOTTER_LIMIT:
-            spotter = state.spotter.copy()
-            spotter.advance(index.phones, emissions[split:], self._costs)
-            return self._evidence(index, index.phones, spotter, gain)
-        phones = self._shortlisted(index, gain)
-        spotter = SpotterState.empty(phones)
-        spotter.advance(phones, np.concatenate([*state.emissions, emissions[split:]]), self._costs)
-        return self._evidence(index, phones, spotter, gain)
+            phones, spotter, rest = index.phones, state.spotter.copy(), emissions[split:]
+        else:
+            phones = self._shortlisted(index, gain)
+            spotter = SpotterState.empty(phones)
+            rest = np.concatenate([*state.emissions, emissions[split:]])
+        spotter.advance(phones, rest, self._costs)
+        return phones, spotter.matches, gain
 
     def _followed(self, index: GlossaryIndex) -> PhoneIndex:
         """What the incremental spotter state covers: everything, or nothing beyond the limit."""
@@ -247,25 +267,22 @@ class Retriever:
         known = self._symbol_ids
         return [known[symbol] for symbol in to_symbols(phonemes) if symbol in known]
 
-    def _evidence(
-        self, index: GlossaryIndex, phones: PhoneIndex, spotter: SpotterState, gain: FloatArray
-    ) -> Evidence:
-        count = len(index.terms)
-        matches = spotter.matches
-        logits = np.full(count, -np.inf, np.float32)
-        per_way = self.calibration.logits(
-            features(matches.cost, phones.lengths, gain[phones.term_of])
-        )
-        np.maximum.at(logits, phones.term_of, per_way)
-        # The way of saying a term that fits best speaks for its cost and its place.
-        order = np.argsort(per_way, kind="stable")
-        cost = np.full(count, np.inf, np.float32)
-        start, end = np.zeros(count, np.int32), np.zeros(count, np.int32)
-        owner = phones.term_of[order]
-        cost[owner] = matches.cost[order]
-        start[owner] = matches.start[order] * POOL
-        end[owner] = (matches.end[order] + 1) * POOL
-        return Evidence(sigmoid(logits + index.log_weights), cost, start, end)
+
+def _evidence(
+    index: GlossaryIndex, phones: PhoneIndex, matches: Matches, logits: FloatArray
+) -> Evidence:
+    """Of the ways to say a term, the most probable one speaks for it."""
+    count = len(index.terms)
+    order = np.argsort(logits, kind="stable")  # later writes win below
+    owner = phones.term_of[order]
+    best = np.full(count, -np.inf, np.float32)
+    cost = np.full(count, np.inf, np.float32)
+    start, end = np.zeros(count, np.int32), np.zeros(count, np.int32)
+    best[owner] = logits[order]
+    cost[owner] = matches.cost[order]
+    start[owner] = matches.start[order] * POOL
+    end[owner] = (matches.end[order] + 1) * POOL
+    return Evidence(sigmoid(best + index.log_weights), cost, start, end)
 
 
 def pool(frames: FloatArray) -> FloatArray:

@@ -1,0 +1,204 @@
+"""The engine on real weights and a real recording: terms, committed text, edits, isolation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from a2p_engine import glossary
+from a2p_engine.engine import Engine, EngineSettings
+from a2p_engine.errors import AudioError, InputError, UnknownSession
+from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Term
+
+DATA = Path(__file__).parents[2] / "examples" / "data"
+HZ = 16_000
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """Whisper base and the shipped retriever, as ``a2p serve`` loads them."""
+    return Engine.load(EngineSettings(device="cpu", workers=1))
+
+
+@pytest.fixture(scope="module")
+def terms() -> list[Term]:
+    """270 medical terms."""
+    return glossary.load(DATA / "medical_terms.txt").terms
+
+
+@pytest.fixture(scope="module")
+def first_sentences() -> Samples:
+    """The first two: bed four came in, and is switched from warfarin to apixaban."""
+    audio, rate = soundfile.read(DATA / "ward_round.flac", dtype="float32")
+    assert rate == HZ
+    return np.asarray(audio[: int(8.4 * HZ)])
+
+
+def _steps(
+    engine: Engine,
+    session: str,
+    audio: Samples,
+    *,
+    segment: int = 0,
+    start: int = 0,
+    hop_s: float = 2,
+) -> Iterator[StepResult]:
+    hop = int(hop_s * HZ)
+    for at in range(0, len(audio), hop):
+        yield engine.step(
+            StepRequest(
+                session=session,
+                segment_id=0,
+                start_sample=start,
+                samples=audio[at : at + hop],
+                final=at + hop >= len(audio),
+            )
+        )
+
+
+def test_glossary_terms_come_out_right_with_place_and_probability(
+    engine: Engine, terms: list[Term], first_sentences: Samples
+) -> None:
+    """Warfarin and apixaban are wrong without the glossary and right with it."""
+    plain, _ = engine.open(SessionOptions())
+    helped, info = engine.open(SessionOptions(), terms)
+    assert info.terms == len(terms)
+    *_, without = _steps(engine, plain, first_sentences, start=1000)
+    *_, result = _steps(engine, helped, first_sentences, start=1000)
+    assert "apixaban" not in without.text and not without.terms
+    assert "from warfarin to apixaban" in result.text
+    used = {hit.term: hit for hit in result.terms if hit.used}
+    assert set(used) == {"warfarin", "apixaban"}
+    for hit in used.values():
+        assert 0.0 < hit.probability <= 1.0
+        assert hit.start_sample is not None and hit.end_sample is not None
+        assert 1000 < hit.start_sample < hit.end_sample <= result.end_sample
+    assert result.end_sample == 1000 + len(first_sentences)
+
+
+def test_words_have_times_in_order_and_make_the_text(
+    engine: Engine, first_sentences: Samples
+) -> None:
+    """Word times rise within the segment; the words joined are the text."""
+    session, _ = engine.open(SessionOptions())
+    *_, result = _steps(engine, session, first_sentences)
+    assert "".join(word.text for word in result.words).strip() == result.text
+    starts = [word.start_sample for word in result.words]
+    assert starts == sorted(starts)
+    assert all(0 <= w.start_sample <= w.end_sample <= result.end_sample for w in result.words)
+
+
+def test_committed_text_is_continued(engine: Engine, first_sentences: Samples) -> None:
+    """The hypothesis begins with what was committed, even where the model would write otherwise."""
+    session, _ = engine.open(SessionOptions())
+    result = engine.step(
+        StepRequest(
+            session=session,
+            segment_id=0,
+            start_sample=0,
+            samples=first_sentences,
+            committed="Good mourning, bed",
+        )
+    )
+    assert result.text.startswith("Good mourning, bed")
+    assert "racing heart" in result.text
+
+
+def test_an_edit_counts_from_the_next_step_of_an_open_segment(
+    engine: Engine, first_sentences: Samples
+) -> None:
+    """A term added in mid-segment is found in audio heard before; a removed one is gone."""
+    session, _ = engine.open(SessionOptions(), [Term(text="levetiracetam")])
+    request = StepRequest(
+        session=session, segment_id=0, start_sample=0, samples=first_sentences, final=False
+    )
+    assert not engine.step(request).terms
+    added = engine.edit_glossary(session, add=[Term(text="apixaban")], remove=["nonsense"])
+    assert (added.version, added.terms, added.added) == (2, 2, 1)
+    assert added.rejected == (("nonsense", "not in the glossary"),)
+    again = StepRequest(
+        session=session, segment_id=0, start_sample=0, samples=first_sentences[:0], final=False
+    )
+    result = engine.step(again)
+    assert [hit.term for hit in result.terms] == ["apixaban"]
+    assert result.glossary_version == 2
+    assert engine.edit_glossary(session, remove=["apixaban"]).terms == 1
+    assert not engine.step(again).terms
+
+
+def test_interleaved_sessions_do_not_touch_each_other(
+    engine: Engine, terms: list[Term], first_sentences: Samples
+) -> None:
+    """Two sessions taking turns get what each would get alone."""
+    alone = []
+    for vocabulary in (terms, [Term(text="racing heart")]):
+        session, _ = engine.open(SessionOptions(), vocabulary)
+        alone.append([result.text for result in _steps(engine, session, first_sentences)])
+    one, _ = engine.open(SessionOptions(), terms)
+    other, _ = engine.open(SessionOptions(), [Term(text="racing heart")])
+    turns = zip(
+        _steps(engine, one, first_sentences), _steps(engine, other, first_sentences), strict=True
+    )
+    mixed = [(left.text, right.text) for left, right in turns]
+    assert [list(texts) for texts in zip(*mixed, strict=True)] == alone
+
+
+def test_ticks_give_the_evidence_of_the_whole(
+    engine: Engine, terms: list[Term], first_sentences: Samples
+) -> None:
+    """Heard in half seconds or at once, the same terms are offered with nearly the same odds."""
+    offers = []
+    for hop_s in (0.5, 60):
+        session, _ = engine.open(SessionOptions(), terms)
+        *_, last = _steps(engine, session, first_sentences, hop_s=hop_s)
+        offers.append({hit.term: hit.probability for hit in last.terms if hit.used})
+    ticks, whole = offers
+    assert set(ticks) == set(whole)
+    assert all(abs(ticks[term] - whole[term]) < 0.15 for term in whole)
+
+
+def _chords() -> Samples:
+    time_s = np.arange(6 * HZ) / HZ
+    notes = [
+        np.sin(2 * np.pi * tone * time_s) * (0.6 + 0.4 * np.sin(2 * np.pi * beat * time_s))
+        for tone, beat in ((220.0, 1.0), (277.2, 1.5), (329.6, 2.0), (440.0, 0.5))
+    ]
+    return np.asarray(0.1 * np.sum(notes, axis=0), np.float32)
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        np.zeros(5 * HZ, np.float32),
+        np.random.default_rng(0).normal(0, 0.05, 5 * HZ).astype(np.float32),
+        _chords(),
+    ],
+    ids=["silence", "white noise", "chords"],
+)
+def test_what_is_not_speech_gives_no_terms(
+    engine: Engine, terms: list[Term], audio: Samples
+) -> None:
+    """Even if a detector lets it through, noise brings no glossary term into the caption."""
+    session, _ = engine.open(SessionOptions(), terms)
+    *_, result = _steps(engine, session, audio)
+    assert not [hit.term for hit in result.terms if hit.used]
+
+
+def test_bad_requests_say_what_is_wrong(engine: Engine) -> None:
+    """Unknown languages and sessions, and segments beyond the model's window, are named."""
+    with pytest.raises(InputError, match="language 'xx' is unknown to whisper-base"):
+        engine.open(SessionOptions(language="xx"))
+    session, _ = engine.open(SessionOptions())
+    long = StepRequest(
+        session=session, segment_id=0, start_sample=0, samples=np.zeros(29 * HZ, np.float32)
+    )
+    with pytest.raises(AudioError, match=r"29\.0 s is too long for Whisper"):
+        engine.step(long)
+    engine.close(session)
+    engine.close(session)
+    with pytest.raises(UnknownSession, match="is not open"):
+        engine.step(long)
