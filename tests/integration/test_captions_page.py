@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,8 +20,12 @@ import pytest
 import pytest_asyncio
 import soundfile
 import soxr
+import uvicorn
 from playwright.async_api import Browser, Page, Playwright, async_playwright, expect
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
+from streaming.app import create_app
 from streaming.server import Running, running
 from streaming.settings import ServerSettings
 from tests.streaming.fake_engine import FakeEngine
@@ -39,6 +44,8 @@ FLAGS = [
     "--disable-sync",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    "--auto-select-tab-capture-source-by-title=Meeting",
 ]
 # Least contrast of text that WCAG 2.2 asks for at level AA.
 CONTRAST_AA = 4.5
@@ -101,7 +108,10 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
     foreign: list[str] = []
     async with AsyncExitStack() as stack:
 
-        async def open_it(server: Running, path: str = "", **context_options: Any) -> Page:
+        async def open_it(
+            server: Running, path: str = "", *, base: str = "", **context_options: Any
+        ) -> Page:
+            base = base or server.url
             context = await browser.new_context(**context_options)
             stack.push_async_callback(context.close)
             page = await context.new_page()
@@ -111,10 +121,10 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             page.on(
                 "request",
                 lambda request: (
-                    request.url.startswith((server.url, "blob:")) or foreign.append(request.url)
+                    request.url.startswith((base, "blob:")) or foreign.append(request.url)
                 ),
             )
-            await page.goto(server.url + path)
+            await page.goto(base + path)
             return page
 
         yield open_it
@@ -425,6 +435,62 @@ async def test_the_overlay_shows_captions_only_on_nothing(open_page: OpenPage) -
         )
         assert box == pytest.approx(3 * line, abs=2)
         assert await overlay.locator("p").count() <= 3
+        await page.goto(f"{server.url}?overlay=1&ground=lime")
+        ground = "getComputedStyle(document.documentElement).backgroundColor"
+        assert await page.evaluate(ground) == "rgb(0, 255, 0)"
+
+
+async def test_the_page_works_behind_a_proxy_with_a_prefix(open_page: OpenPage) -> None:
+    """All addresses are relative: nothing is asked for outside of the prefix."""
+    async with serving() as server:
+        app = Starlette(routes=[Mount("/captions", create_app(server.hub))])
+        async with mounted(app) as address:
+            page = await open_page(server, base=f"{address}/captions/")
+            await start(page, "w1")
+            await expect(page.locator("#lines .term").first).to_be_visible()
+
+
+@asynccontextmanager
+async def mounted(app: Starlette) -> AsyncIterator[str]:
+    """Serve an application on a free port; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="websockets-sansio")
+        other = uvicorn.Server(config)
+        task = asyncio.create_task(other.serve(sockets=[listener]))
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        other.should_exit = True
+        await task
+
+
+async def test_the_sound_of_a_tab_is_captured(open_page: OpenPage) -> None:
+    """With tab audio the page hears another tab, and stops when sharing ends."""
+    async with serving() as server:
+        page = await open_page(server)
+        other = await page.context.new_page()
+        await other.goto(f"{server.url}healthz")
+        await other.evaluate(PLAY_A_TONE)
+        await page.bring_to_front()
+        await page.evaluate(KEEP_THE_SHARED_STREAM)
+        await page.get_by_label("Tab audio").check()
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#state")).to_have_text("Live")
+        meter = page.get_by_role("meter", name="Input level")
+        await expect(meter).to_have_attribute("aria-valuenow", re.compile(r"^[5-9]\d$"))
+        # Headless Chromium has no "Stop sharing" button; this is what it would do.
+        await page.evaluate("shared.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+        await expect(page.get_by_role("button", name="Start")).to_be_enabled()
+
+
+KEEP_THE_SHARED_STREAM = """() => {
+  const real = navigator.mediaDevices.getDisplayMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getDisplayMedia = async (wish) => (window.shared = await real(wish));
+}"""
+PLAY_A_TONE = """() => {
+  document.title = "Meeting";
+  const context = new AudioContext(), tone = context.createOscillator();
+  tone.connect(context.destination);
+  tone.start();
+}"""
 
 
 async def test_a_blocked_microphone_is_explained(open_page: OpenPage) -> None:

@@ -18,7 +18,7 @@ const DELAYS = 7;
 const FLOOR_DBFS = -60;
 
 const view = overlay
-  ? new OverlayView(Math.min(8, Math.max(1, Number(query.get("lines")) || 2)))
+  ? new OverlayView(Math.min(8, Math.max(1, Number(query.get("lines")) || 2)), query.get("ground") ?? "")
   : new CaptionsView({ scroller: $("captions"), lines: $("lines"), open: $("open"), spoken: $("spoken"), jump: $("jump") });
 const tooltip = new Tooltip($("tip"), $("captions"));
 const glossary = new GlossaryPanel(

@@ -1,4 +1,4 @@
-// ?overlay=1: the newest lines of captions on a transparent ground, for OBS and other mixers.
+// ?overlay=1: the newest lines of captions on a transparent or plain ground, for OBS and other mixers.
 
 import { openLine } from "./captions.js";
 
@@ -7,12 +7,13 @@ const IDLE_MS = 8000;
 
 /** Same methods as CaptionsView. Each segment begins a line, so that old text never moves sideways. */
 export class OverlayView {
-  constructor(lines) {
+  constructor(lines, ground) {
     this.count = lines;
     this.element = document.createElement("div");
     this.element.className = "overlay";
     this.element.style.setProperty("--lines", lines);
     document.documentElement.dataset.overlay = "";
+    document.documentElement.style.background = ground;
     document.body.append(this.element);
     this.openParagraph = null;
   }
