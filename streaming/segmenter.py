@@ -46,7 +46,7 @@ class SegmenterConfig:
     min_hangover_s: float = 0.15
     soft_max_s: float = 8.0
     max_s: float = 14.0
-    hold_back_s: float = 0.6
+    hold_back_s: float = 1.0
     min_speech_s: float = 0.2
 
 

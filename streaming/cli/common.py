@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from a2p_engine.engine import Engine
-    from a2p_engine.types import Samples, SessionOptions, Term
+    from a2p_engine.types import SessionOptions, Term
 
 Task = Literal["transcribe", "translate"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -69,30 +69,6 @@ def read_terms(path: Path) -> list[Term]:
     if not parsed.terms:
         raise GlossaryError(f"glossary {path} has no usable term")
     return parsed.terms
-
-
-def read_audio(path: Path) -> Samples:
-    """A whole audio file as the engine takes it: float32 [n], mono, 16 kHz.
-
-    Raises:
-        AudioError: the file cannot be read as audio.
-    """
-    import numpy as np
-    import soundfile
-    import soxr
-
-    from a2p_engine.errors import AudioError
-    from a2p_engine.types import SAMPLE_RATE_HZ
-
-    if not path.is_file():
-        raise AudioError(f"{path}: no such file")
-    try:
-        audio, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path} cannot be read as audio: {error}") from error
-    if not len(audio):
-        raise AudioError(f"{path} holds no audio")
-    return np.asarray(soxr.resample(audio.mean(axis=1), rate_hz, SAMPLE_RATE_HZ), np.float32)
 
 
 def load_engine(

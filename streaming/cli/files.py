@@ -49,10 +49,11 @@ def transcribe(
     device: common.DeviceOption = "auto",
 ) -> None:
     """Caption a recording with the live pipeline, as fast as this machine can."""
+    from a2p_engine.audio import read_audio
     from streaming import offline
     from streaming.cli.formats import WRITERS
 
-    audio = common.read_audio(file)
+    audio = read_audio(file)
     terms = common.read_terms(glossary) if glossary else []
     engine = common.load_engine(speech_llm, retriever, device)
     options = common.session_options(language, task, top_k, threshold)
@@ -78,9 +79,10 @@ def retrieve(
     device: common.DeviceOption = "auto",
 ) -> None:
     """Show which terms of a glossary are probably spoken in a recording, and where."""
+    from a2p_engine.audio import read_audio
     from streaming import offline
 
-    audio = common.read_audio(file)
+    audio = read_audio(file)
     terms = common.read_terms(glossary)
     engine = common.load_engine(speech_llm, retriever, device)
     options = common.session_options(language, top_k=top_k, threshold=threshold)
