@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,15 +26,10 @@ from clients.events import (
     SessionStarted,
     parse_event,
 )
+from clients.messages import Glossary, GlossaryEntry, edit_messages, start_message, term_of
 from clients.retry import RetryPolicy, close_code, reason_of, worth_retrying
 
 logger = logging.getLogger(__name__)
-
-GlossaryEntry = str | Mapping[str, Any]
-Glossary = str | Sequence[GlossaryEntry] | Mapping[str, Any]
-
-# An edit of many terms is split: a message of more than 1 MiB would be refused.
-EDIT_BYTES = 256 * 1024
 
 _LOST = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake)
 
@@ -65,6 +59,7 @@ class CaptionClient:
         retry: RetryPolicy | None = None,
         backlog_s: float = 60.0,
         open_timeout_s: float = 10.0,
+        start_timeout_s: float = 120.0,
     ) -> None:
         """Describe the session; entering the context connects.
 
@@ -79,23 +74,16 @@ class CaptionClient:
             retry: when to reconnect.
             backlog_s: most audio kept for a reconnect; beyond it the oldest is dropped, which
                 ``Reconnected.dropped_s`` reports.
-            open_timeout_s: longest wait for a connection and for the answer to the start message.
+            open_timeout_s: longest wait for a connection.
+            start_timeout_s: longest wait for the session to start; a glossary that the server sees
+                for the first time may take it a while.
         """
         self.url = url
         self.audio = audio or AudioFormat()
         self.retry = retry or RetryPolicy()
-        self._start = {
-            "type": "start",
-            "audio": {
-                "encoding": self.audio.encoding,
-                "sample_rate_hz": self.audio.sample_rate_hz,
-                "channels": self.audio.channels,
-            },
-            "language": language,
-            "task": task,
-            "options": dict(options or {}),
-        } | ({} if glossary is None else {"glossary": _glossary_message(glossary)})
+        self._start = start_message(self.audio, language, task, glossary, options)
         self._open_timeout_s = open_timeout_s
+        self._start_timeout_s = start_timeout_s
         self._backlog = Backlog(self.audio, backlog_s)
         self._edits: dict[str, GlossaryEntry | None] = {}  # by term; None takes it out
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: nothing follows
@@ -176,7 +164,7 @@ class CaptionClient:
         self._check()
         async with self._sending:
             self._edits |= dict.fromkeys(remove)
-            self._edits |= {_term_of(entry): entry for entry in add}
+            self._edits |= {term_of(entry): entry for entry in add}
             await self._write_edits(add, remove)
 
     async def flush(self) -> None:
@@ -248,7 +236,7 @@ class CaptionClient:
             # A full server may have closed already; its reason is still there to be read.
             with contextlib.suppress(ConnectionClosed):
                 await socket.send(json.dumps(self._start))
-            async with asyncio.timeout(self._open_timeout_s):
+            async with asyncio.timeout(self._start_timeout_s):
                 await self._take_answer(socket)
         except BaseException:
             await socket.close()
@@ -373,8 +361,7 @@ class CaptionClient:
         )
 
     async def _write_edits(self, add: Sequence[GlossaryEntry], remove: Sequence[str]) -> None:
-        for some, gone in zip_longest(_parts(add), _parts(remove), fillvalue=()):
-            message = {"type": "glossary.edit", "add": list(some), "remove": list(gone)}
+        for message in edit_messages(add, remove):
             await self._write(message)
 
     async def _write_audio(self) -> None:
@@ -398,30 +385,3 @@ class CaptionClient:
             self._failure = failure
             self._done.set()
             self._events.put_nowait(None)
-
-
-def _glossary_message(glossary: Glossary) -> dict[str, Any]:
-    if isinstance(glossary, str):
-        return {"name": glossary}
-    if isinstance(glossary, Mapping):
-        return dict(glossary)
-    return {"terms": list(glossary)}
-
-
-def _parts(entries: Sequence[GlossaryEntry]) -> Iterator[Sequence[GlossaryEntry]]:
-    """Entries in runs that fit into one message each."""
-    part: list[GlossaryEntry] = []
-    size = 0
-    for entry in entries:
-        length = len(json.dumps(entry)) + 2
-        if part and size + length > EDIT_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += length
-    if part:
-        yield part
-
-
-def _term_of(entry: GlossaryEntry) -> str:
-    return entry if isinstance(entry, str) else str(entry.get("term", ""))

@@ -66,4 +66,6 @@ def reason_of(error: Exception) -> str:
         return f"connection closed ({close_code(error)}{': ' + text if text else ''})"
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
     return str(error) or type(error).__name__

@@ -202,6 +202,18 @@ async def test_no_server_is_one_clear_error() -> None:
             pass
 
 
+async def test_a_server_that_does_not_answer_is_given_up() -> None:
+    """A peer that takes the start message and stays silent does not hang the client."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.socket.wait_closed()
+
+    async with scripted_server(handler) as (url, _):
+        with pytest.raises(ConnectError, match="no answer in time"):
+            async with CaptionClient(url, start_timeout_s=0.1):
+                pass
+
+
 async def test_a_refused_start_says_why() -> None:
     """A fatal error in answer to start is raised with its code, and is not retried."""
 

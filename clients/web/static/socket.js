@@ -67,6 +67,7 @@ export class CaptionSocket {
   }
 
   open() {
+    this.onState("connecting", "Preparing…"); // a long glossary takes the server a moment
     const audio = { encoding: "pcm_s16le", sample_rate_hz: this.sampleRateHz, channels: 1 };
     this.socket.send(JSON.stringify({ type: "start", audio, ...this.start() }));
   }
