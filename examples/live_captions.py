@@ -21,7 +21,7 @@ async def main(path: str) -> None:
             if isinstance(event, Partial):
                 print(f"  … {event.committed}[{event.volatile}]")
             elif isinstance(event, Final):
-                print(f"{event.start_s:5.1f}–{event.end_s:5.1f} s: {event.text}")
+                print(f"{event.start_s:5.1f} to {event.end_s:5.1f} s: {event.text}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from a2p_engine.encoders.whisper import MAX_SAMPLES, WhisperEncoder
 from a2p_engine.encoders.whisper_tables import token_embeddings
 from a2p_engine.prompt import EMPTY, Prompt, build_prompt
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
+from a2p_engine.text import plain
 from a2p_engine.types import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class WhisperSpeechLLM:
             request.encoded.native,
             tokenizer.sot_sequence,
             [list(tokens)],
-            [max(1, len(request.samples) * 100 // SAMPLE_RATE_HZ)],
+            [2 * request.encoded.native.shape[1]],  # padding included: what is no speech ends there
         )[0]
         texts, groups = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
         boundaries = np.cumsum([0, *map(len, groups)])[:-1]  # the last group is the end marker
@@ -176,13 +177,25 @@ def echoes(text: str, prompt: Prompt) -> bool:
 
 
 def without_loop(words: tuple[TimedWord, ...]) -> tuple[TimedWord, ...]:
-    """Keep one of a phrase that is said three times or more at the end."""
-    texts = [word.text.strip().casefold().strip(".,!?") for word in words]
-    for size in range(1, len(texts) // 3 + 1):
-        phrase = texts[-size:]
-        repeats = 1
-        while texts[-size * (repeats + 1) : -size * repeats] == phrase:
-            repeats += 1
-        if repeats >= 3 and size * repeats >= 4:
-            return without_loop(words[: len(words) - size * (repeats - 1)])
+    """Cut where the text begins to repeat itself without audio to show for it.
+
+    A phrase that is really said twice takes about as long the second time; the words of a loop are
+    all aligned to one point, or behind the end of the audio.
+    """
+    spoken = [plain(word.text) for word in words]
+    for at in range(2, len(words)):
+        for size in range(2, at + 1):
+            copy = words[at : at + size]
+            same = spoken[at : at + size] == spoken[at - size : at - size + len(copy)]
+            if (
+                same
+                and len(copy) > 1
+                and _span(copy) < 0.3 * _span(words[at - size :][: len(copy)])
+            ):
+                return words[:at]
     return words
+
+
+def _span(words: Sequence[TimedWord]) -> int:
+    """Samples from the beginning of the first word to the beginning of the last one."""
+    return words[-1].start_sample - words[0].start_sample

@@ -1,0 +1,152 @@
+"""Whisper as speech LLM: prompts, loops and echoes, on synthetic word lists and on real audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from a2p_engine import models
+from a2p_engine.audio import read_audio
+from a2p_engine.encoders.whisper import WhisperEncoder
+from a2p_engine.errors import AudioError, ModelError
+from a2p_engine.prompt import Prompt
+from a2p_engine.speech_llm.base import DecodeRequest, TimedWord
+from a2p_engine.speech_llm.whisper import WhisperSpeechLLM, echoes, loops, without_loop
+from a2p_engine.types import Samples
+
+RECORDING = Path(__file__).parents[3] / "examples" / "data" / "ward_round.flac"
+HZ = 16_000
+
+
+@pytest.fixture(scope="module")
+def encoder() -> WhisperEncoder:
+    """Whisper base."""
+    return WhisperEncoder(models.find("whisper-base"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def recording() -> Samples:
+    """The ward round."""
+    return read_audio(RECORDING)
+
+
+def _words(*timed: tuple[str, float]) -> tuple[TimedWord, ...]:
+    return tuple(
+        TimedWord(
+            text=f" {text}", start_sample=int(at * HZ), end_sample=int(at * HZ), probability=1.0
+        )
+        for text, at in timed
+    )
+
+
+def _text(words: tuple[TimedWord, ...]) -> str:
+    return "".join(word.text for word in words).strip()
+
+
+def test_a_phrase_repeated_in_no_time_is_cut() -> None:
+    """Looped words are all aligned to one point."""
+    looped = _words(
+        ("sugar", 0.2), ("is", 0.5), ("high.", 0.8), ("Sugar", 1), ("is", 1), ("high", 1)
+    )
+    assert _text(without_loop(looped)) == "sugar is high."
+
+
+def test_an_unfinished_repetition_is_cut() -> None:
+    """Two words of a second round are enough."""
+    looped = _words(("it", 0.2), ("was", 0.5), ("the", 0.8), ("best", 1), ("it", 1.2), ("was", 1.2))
+    assert _text(without_loop(looped)) == "it was the best"
+
+
+def test_what_is_really_said_twice_stays() -> None:
+    """Repetition with audio to show for it is speech."""
+    said = _words(("no", 0), ("no", 0.3), ("I", 0.6), ("said", 0.9), ("I", 1.2), ("said", 1.5))
+    assert without_loop(said) == said
+
+
+def test_a_text_that_is_all_repetition_is_a_loop() -> None:
+    """By its compression, as in Whisper's own decoder."""
+    assert loops("it was the best of times, " * 5)
+    assert not loops("it was the best of times, it was the worst of times")
+
+
+def test_the_prompt_read_out_is_an_echo_but_a_spoken_term_is_not() -> None:
+    """Three terms in the prompt's order, or its opening word, give it away."""
+    prompt = Prompt(
+        text="Glossary: apixaban, warfarin, digoxin.",
+        terms=("apixaban", "warfarin", "digoxin"),
+        trimmed=0,
+    )
+    assert echoes(" Apixaban, warfarin, digoxin.", prompt)
+    assert echoes(" Glossary: apixaban", prompt)
+    assert not echoes(" We gave her digoxin and warfarin, then apixaban.", prompt)
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(7.7, 10.3), (8.4, 9.5), (8.5, 10.0)])
+def test_windows_that_make_the_model_loop_come_out_once(
+    encoder: WhisperEncoder, recording: Samples, start_s: float, end_s: float
+) -> None:
+    """Cut in mid-speech, these windows loop in greedy decoding; the caption does not."""
+    audio = recording[int(start_s * HZ) : int(end_s * HZ)]
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=[],
+        committed="",
+        language="en",
+        task="transcribe",
+    )
+    words = WhisperSpeechLLM("whisper-base", encoder).decode(request).words
+    assert _text(words).casefold().count("sugar is high") == 1
+
+
+def test_language_is_detected(encoder: WhisperEncoder, recording: Samples) -> None:
+    """``auto`` gives the language that was found."""
+    audio = recording[: 6 * HZ]
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=[],
+        committed="",
+        language="auto",
+        task="transcribe",
+    )
+    assert WhisperSpeechLLM("whisper-base", encoder).decode(request).language == "en"
+
+
+def test_terms_beyond_the_models_limit_are_trimmed_and_counted(
+    encoder: WhisperEncoder, recording: Samples
+) -> None:
+    """The previous text has room for 223 tokens; the rest is reported, not lost silently."""
+    audio = recording[: 3 * HZ]
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=[f"levetiracetam{number}" for number in range(100)],
+        committed="",
+        language="en",
+        task="transcribe",
+    )
+    llm = WhisperSpeechLLM("whisper-base", encoder)
+    prompt = llm.decode(request).prompt
+    assert prompt.terms == tuple(f"levetiracetam{n}" for n in range(len(prompt.terms)))
+    assert 10 < len(prompt.terms) < 100
+    assert prompt.trimmed == 100 - len(prompt.terms)
+    assert len(llm.tokenize([" " + prompt.text])[0]) <= 223
+
+
+def test_frames_cover_the_audio_and_not_the_padding(encoder: WhisperEncoder) -> None:
+    """One frame for every started 20 ms, down to none; too much audio is an error."""
+    for samples in (0, 1, 320, 321, HZ):
+        frames = encoder.encode(np.zeros(samples, np.float32)).frames
+        assert frames.shape == (-(-samples // 320), 512)
+    with pytest.raises(AudioError, match="takes 28 s at most"):
+        encoder.encode(np.zeros(29 * HZ, np.float32))
+
+
+def test_weights_that_are_none_are_an_error(tmp_path: Path) -> None:
+    """The directory is named."""
+    (tmp_path / "model.bin").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="cannot load Whisper weights"):
+        WhisperEncoder(tmp_path, device="cpu")
