@@ -177,6 +177,8 @@ class Connection:
         if isinstance(error, WebSocketDisconnect):
             return
         try:
+            if isinstance(error, SlowReader):
+                raise error
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 if error is not None:
                     self._outbox.put(self._fatal(error))

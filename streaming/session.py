@@ -46,6 +46,8 @@ class SessionConfig:
     Attributes:
         partials: whether partials are wanted at all.
         partial_interval_s: new audio between two partials.
+        partial_load: share of the time that partials may keep the engine busy; on a slow machine
+            they come less often, so that a final seldom waits for a partial's step to end.
         first_partial_s: speech before the first partial of a segment. Models guess then, but not
             better after twice as much; what they guess is volatile.
         max_words_per_s: a hypothesis with more words for its audio is a model repeating itself,
@@ -58,6 +60,7 @@ class SessionConfig:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     partials: bool = True
     partial_interval_s: float = 0.5
+    partial_load: float = 0.5
     first_partial_s: float = 0.3
     max_words_per_s: float = 8.0
     pause_s: float = 0.2
@@ -289,7 +292,8 @@ class SessionCore:
         interval_s = self._config.partial_interval_s
         if segment.shown is None:  # the viewer still waits
             interval_s = min(interval_s, self._config.first_partial_s)
-        return fresh >= samples(interval_s)
+        step_s = sum(self.timings_ms.values()) / 1000
+        return fresh >= samples(max(interval_s, step_s / self._config.partial_load))
 
     # What comes out
 

@@ -2,7 +2,8 @@
 
 Local agreement (Liu et al. 2020, arXiv 2005.11185, section 3): a word is committed when two
 hypotheses in a row agree on it and on all before it, and when enough audio was heard behind it that
-its sound is complete.
+its sound is complete. The last word of a hypothesis is never committed: its punctuation depends on
+what follows, and a model that is forced past the end of its own text tends to repeat itself.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Stabiliser:
 
     def _commit(self, text: str, words: Sequence[Word], heard_sample: int) -> None:
         agreed = ""
-        for spelled, word, before in zip(_spelled(words), words, self._previous, strict=False):
+        for spelled, word, before in zip(_spelled(words), words[:-1], self._previous, strict=False):
             if spelled != before or word.end_sample > heard_sample - self._hold_back:
                 break
             agreed += spelled

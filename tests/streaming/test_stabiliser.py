@@ -53,6 +53,14 @@ def test_holds_back_words_near_the_end_of_the_audio() -> None:
     assert (stabiliser.committed, stabiliser.volatile) == ("so", " it begins")
 
 
+def test_the_last_word_stays_volatile() -> None:
+    """However often hypotheses agree, their last word is not committed before the final."""
+    stabiliser = Stabiliser(0)
+    for _ in range(3):
+        update(stabiliser, "so", "it", "begins.")
+    assert (stabiliser.committed, stabiliser.volatile) == ("so it", " begins.")
+
+
 def test_punctuation_counts_as_text() -> None:
     """A word whose punctuation changed is not agreed on."""
     stabiliser = Stabiliser(0)
