@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from a2p_engine.types import TermHit
+from clients import CaptionClient
+from clients import Final as ClientFinal
 from streaming.errors import SettingsError
 from streaming.events import (
     Error,
@@ -30,6 +32,8 @@ from streaming.events import (
 from streaming.publishers import mqtt
 from streaming.publishers.mqtt import MqttPublisher, MqttSettings
 from streaming.publishers.mqtt_messages import Message, Outbox, Topics
+from tests.streaming.conftest import Serving
+from tests.streaming.signals import pcm, silence, tone
 
 STARTED = SessionStarted(
     session_id="S1", audio={"sample_rate_hz": 16000}, language="en", task="transcribe", options={}
@@ -358,6 +362,25 @@ async def test_password_comes_from_the_environment(
     async with subscriber(broker, "-u", "captions", "-P", "s3cret") as observer:
         async with publisher(settings):
             await observer.until(_status("online"))
+
+
+async def test_the_server_publishes_its_sessions(broker: Broker, serving: Serving) -> None:
+    """What a client hears goes to the broker as well, from the first state to the last."""
+    broker.start()
+
+    async def source() -> AsyncIterator[bytes]:
+        yield pcm(silence(0.3), tone(1.0), silence(1.0))
+
+    async with subscriber(broker) as observer:
+        async with serving(publishers=[MqttPublisher(broker.settings)]) as server:
+            async with CaptionClient(server.ws_url, options={"vad": "energy"}) as client:
+                finals = [e async for e in client.caption(source()) if isinstance(e, ClientFinal)]
+            told = await observer.until(_of("final"))
+            await observer.until(
+                lambda m: m["body"] is not None and m["body"].get("state") == "ended"
+            )
+        await observer.until(_status("offline"))
+    assert [told["body"]["text"]] == [final.text for final in finals]
 
 
 @pytest.mark.parametrize(
