@@ -166,10 +166,11 @@ class Engine:
                 f"language {options.language!r} is unknown to {self.speech_llm}; "
                 f"accepted are auto, {', '.join(self.languages)}"
             )
-        index = self._index(tuple(glossary)) if glossary else None
         handle = f"s{next(self._numbers)}"
-        self._sessions[handle] = _Session(options, index, glossary_version=1)
-        return handle, GlossaryInfo(version=1, terms=len(glossary), added=len(glossary))
+        session = _Session(options, None, glossary_version=0)
+        info = self._replace_terms(session, {}, glossary)
+        self._sessions[handle] = session
+        return handle, info
 
     def edit_glossary(
         self, session: str, *, add: Sequence[Term] = (), remove: Sequence[str] = ()
@@ -187,18 +188,11 @@ class Engine:
         for text in set(remove) - set(missing):
             del terms[text]
         removed = len(set(remove) - set(missing))
-        before = len(terms)
-        terms.update((term.text, term) for term in add)
-        index = self._index(tuple(terms.values())) if terms else None
-        with found.lock:
-            found.index = index
-            found.glossary_version += 1
-        return GlossaryInfo(
-            version=found.glossary_version,
-            terms=len(terms),
-            added=len(terms) - before,
+        info = self._replace_terms(found, terms, add)
+        return replace(
+            info,
             removed=removed,
-            rejected=tuple((text, "not in the glossary") for text in missing),
+            rejected=(*info.rejected, *((text, "not in the glossary") for text in missing)),
         )
 
     def step(self, request: StepRequest) -> StepResult:
@@ -262,6 +256,26 @@ class Engine:
             glossary_version=session.glossary_version,
             trimmed_terms=hypothesis.prompt.trimmed,
             timings_ms=timings_ms,
+        )
+
+    def _replace_terms(
+        self, session: _Session, kept: dict[str, Term], add: Sequence[Term]
+    ) -> GlossaryInfo:
+        known = self._speech_llm.retriever_languages
+        rejected: tuple[tuple[str, str], ...] = ()
+        if add and session.options.language not in (*known, "auto"):
+            reason = f"terms are heard in {', '.join(known)} only; captions go on without them"
+            rejected, add = tuple((term.text, reason) for term in add), ()
+        terms = kept | {term.text: term for term in add}
+        index = self._index(tuple(terms.values())) if terms else None
+        with session.lock:
+            session.index = index
+            session.glossary_version += 1
+        return GlossaryInfo(
+            version=session.glossary_version,
+            terms=len(terms),
+            added=len(terms) - len(kept),
+            rejected=rejected,
         )
 
     def _open_segment(self, session: _Session, request: StepRequest) -> _Segment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -74,14 +75,14 @@ def _figures(records: dict[str, Record]) -> Table:
     table.add_column("")
     for name in records:
         table.add_column(name, justify="right")
-    spoken = len(RECORDING.terms)
-    for label, shown in (
-        ("terms right", lambda r: f"{len(r.found)} of {spoken}"),
-        ("wrong terms written", lambda r: str(len(r.inserted))),
-        ("first partial after speech begins, median", lambda r: _median(r.first_partial_s)),
-        ("final after speech ends, median", lambda r: _median(r.final_s)),
-        ("real-time factor", lambda r: f"{(r.audio_s + _behind(r)) / r.audio_s:.2f}"),
-    ):
+    rows: dict[str, Callable[[Record], str]] = {
+        "terms right": lambda r: f"{len(r.found)} of {len(r.terms)}",
+        "wrong terms written": lambda r: str(len(r.inserted)),
+        "first partial after speech begins, median": lambda r: _median(r.first_partial_s),
+        "final after speech ends, median": lambda r: _median(r.final_s),
+        "real-time factor": lambda r: f"{(r.audio_s + _behind(r)) / r.audio_s:.2f}",
+    }
+    for label, shown in rows.items():
         table.add_row(label, *(shown(record) for record in records.values()))
     return table
 

@@ -192,7 +192,7 @@ def word_error_rate(records: Sequence[Record]) -> float | None:
     """WER over all records, after Whisper's English text normalisation."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    normalise = EnglishTextNormalizer({})
+    normalise = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
     references = [normalise(record.reference or "") for record in records]
     hypotheses = [normalise(record.hypothesis) for record in records]
     pairs = [pair for pair in zip(references, hypotheses, strict=True) if pair[0]]

@@ -77,4 +77,4 @@ class Calibration:
 
 def sigmoid(logits: FloatArray) -> FloatArray:
     """Numerically safe 1 / (1 + exp(-x))."""
-    return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)

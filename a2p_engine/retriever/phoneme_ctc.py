@@ -1,4 +1,3 @@
-
 """A small CTC head that reads phonemes off frozen encoder frames (Graves et al. 2006).
 
 The spotter compares its output with the pronunciations of terms. Symbols are the phonemizer's, with

@@ -72,7 +72,7 @@ def emission_costs(log_probs: FloatArray, substitution: FloatArray) -> FloatArra
     meant = np.empty_like(said)
     for symbol, row in enumerate(substitution):
         meant[:, symbol] = (said + row).min(axis=1)
-    return np.minimum(meant, substitution.max()).astype(np.float32)
+    return np.asarray(np.minimum(meant, substitution.max()), np.float32)
 
 
 class PhoneIndex:

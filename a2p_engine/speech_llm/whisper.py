@@ -141,12 +141,12 @@ class WhisperSpeechLLM:
 
 def _token_starts(
     alignments: Sequence[tuple[int, int]], tokens: int, samples: int
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+) -> npt.NDArray[np.int64]:
     """Sample at which each token begins, and where the last one ends: [tokens + 1]."""
     path = np.array(alignments)  # [path length, (token, 20 ms frame)]
     first = np.searchsorted(path[:, 0], np.arange(tokens + 1))
     frames = np.append(path[:, 1], path[-1, 1] + 1)[first]
-    return np.minimum(frames * (SAMPLE_RATE_HZ // 50), samples)
+    return np.asarray(np.minimum(frames * (SAMPLE_RATE_HZ // 50), samples), np.int64)
 
 
 def _with_punctuation(words: Sequence[TimedWord]) -> list[TimedWord]:

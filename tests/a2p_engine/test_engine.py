@@ -161,6 +161,17 @@ def test_ticks_give_the_evidence_of_the_whole(
     assert all(abs(ticks[term] - whole[term]) < 0.15 for term in whole)
 
 
+def test_a_glossary_in_a_language_the_retriever_does_not_hear_is_rejected(
+    engine: Engine, first_sentences: Samples
+) -> None:
+    """German is captioned without the glossary, and the session is told so."""
+    session, info = engine.open(SessionOptions(language="de"), [Term(text="apixaban")])
+    assert (info.terms, info.added) == (0, 0)
+    assert info.rejected[0][0] == "apixaban"
+    assert "heard in en only" in info.rejected[0][1]
+    assert not next(_steps(engine, session, first_sentences)).terms
+
+
 def _chords() -> Samples:
     time_s = np.arange(6 * HZ) / HZ
     notes = [
