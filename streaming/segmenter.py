@@ -47,7 +47,7 @@ class SegmenterConfig:
     soft_max_s: float = 8.0
     max_s: float = 14.0
     hold_back_s: float = 1.0
-    min_speech_s: float = 0.2
+    min_speech_s: float = 0.25
 
 
 @dataclass(kw_only=True, slots=True)

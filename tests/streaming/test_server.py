@@ -523,6 +523,14 @@ async def test_an_address_in_use_is_a_clear_error(serving: Serving, engine: Fake
                 pass
 
 
+async def test_a_missing_certificate_is_a_clear_error(engine: FakeEngine) -> None:
+    """TLS that cannot be set up is refused before anything listens."""
+    settings = ServerSettings.load(port=0, ssl_certfile="nowhere.pem")
+    with pytest.raises(SettingsError, match=r"cannot use certificate nowhere\.pem: .*No such file"):
+        async with running(settings, engine):
+            pass
+
+
 SERVE = """
 import sys
 from streaming.server import serve
