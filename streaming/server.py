@@ -16,10 +16,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
-from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
@@ -99,7 +98,7 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         self.loop.call_later(LINGER_S, self.transport.abort)
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Any) -> None:
         """Treat a refused peer as gone, and one that takes no notice of a close as well, later."""
         if self.close_sent:
             raise ClientDisconnected

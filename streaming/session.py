@@ -14,10 +14,7 @@ already heard all of its speech, which is the rule: every pause is decoded as so
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, StepRequest, StepResult
 from streaming.audio import AudioBuffer
@@ -32,11 +29,13 @@ from streaming.events import (
     SpeechStarted,
     SpeechStopped,
 )
-from streaming.segmenter import Boundary, Opened, Segmenter, SegmenterConfig, samples
+from streaming.listener import Listener
+from streaming.segmenter import Boundary, Opened, OpenSegment, Segmenter, SegmenterConfig, samples
 from streaming.stabiliser import Stabiliser
 from streaming.vad.base import VoiceActivityDetector
 
-logger = logging.getLogger(__name__)
+# One slow step (a cold start, a busy moment) must not silence a speaker for long.
+MAX_THINNED_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,28 +65,6 @@ class SessionConfig:
     pause_s: float = 0.2
     tail_s: float = 0.1
     words: bool = True
-
-
-class Listener:
-    """Cuts audio into the detector's frames; keeps what does not fill a frame yet."""
-
-    def __init__(self, vad: VoiceActivityDetector) -> None:
-        self._vad = vad
-        self._rest: Samples = np.zeros(0, np.float32)
-
-    def hear(self, audio: Samples) -> list[float]:
-        """Speech probability of every frame that ``audio`` completes."""
-        audio = np.concatenate([self._rest, audio])
-        size = self._vad.frame_samples
-        whole = len(audio) - len(audio) % size
-        self._rest = audio[whole:]
-        return [self._vad(audio[at : at + size]) for at in range(0, whole, size)]
-
-    def finish(self) -> list[float]:
-        """Speech probability of the last, incomplete frame, if there is one."""
-        if not len(self._rest):
-            return []
-        return self.hear(np.zeros(self._vad.frame_samples - len(self._rest), np.float32))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -265,35 +242,34 @@ class SessionCore:
         """Index up to which the engine should hear the first segment in line now."""
         if self._in_flight is not None or not self._line:
             return None
-        segment, open_segment = self._line[0], self._segmenter.open
+        segment, spoken = self._line[0], self._segmenter.open
         if segment.end is not None:
             return segment.end
-        if segment.failed or open_segment is None:
+        if segment.failed or spoken is None:
             return None
         end = self._segmenter.settled_sample
-        fresh, speech_end = end - segment.sent, open_segment.speech_end_sample
         if segment.stale and segment.result is not None:
             return end
-        if fresh <= 0 or segment.sent >= speech_end + samples(self._config.tail_s):
-            return None
-        return end if self._due(segment, fresh) else None
+        fresh = end - segment.sent
+        covered = segment.sent >= spoken.speech_end_sample + samples(self._config.tail_s)
+        return end if fresh > 0 and not covered and self._due(segment, spoken, fresh) else None
 
-    def _due(self, segment: _Segment, fresh: int) -> bool:
+    def _due(self, segment: _Segment, spoken: OpenSegment, fresh: int) -> bool:
         """Whether an open segment with ``fresh`` unheard samples should be decoded now."""
-        spoken = self._segmenter.open
-        assert spoken is not None  # the caller has just looked
+        config = self._config
         silence = self._segmenter.now_sample - spoken.speech_end_sample
-        if silence >= samples(self._config.pause_s):
-            return spoken.speech_samples >= samples(self._config.segmenter.min_speech_s)
-        if not self._config.partials or segment.sent >= spoken.speech_end_sample:
+        if silence >= samples(config.pause_s):
+            return spoken.speech_samples >= samples(config.segmenter.min_speech_s)
+        if not config.partials or segment.sent >= spoken.speech_end_sample:
             return False
         if segment.sent == segment.start:
-            return spoken.speech_samples >= samples(self._config.first_partial_s)
-        interval_s = self._config.partial_interval_s
+            return spoken.speech_samples >= samples(config.first_partial_s)
+        interval_s = config.partial_interval_s
         if segment.shown is None:  # the viewer still waits
-            interval_s = min(interval_s, self._config.first_partial_s)
+            interval_s = min(interval_s, config.first_partial_s)
         step_s = sum(self.timings_ms.values()) / 1000
-        return fresh >= samples(max(interval_s, step_s / self._config.partial_load))
+        thinned_s = min(step_s / config.partial_load, MAX_THINNED_S)
+        return fresh >= samples(max(interval_s, thinned_s))
 
     # What comes out
 
