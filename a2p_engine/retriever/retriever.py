@@ -45,7 +45,7 @@ POOL = 2  # 50 Hz Whisper frames to the 25 Hz both stages work at
 LOOKAHEAD_FRAMES = 50
 # Up to this many pronunciations are followed frame by frame. Beyond, the A2P head picks that many
 # terms each tick and the spotter hears the segment again for them alone.
-SPOTTER_LIMIT = 40_000
+SPOTTER_LIMIT = 100_000
 SHORTLIST = 4_000
 
 
@@ -224,7 +224,7 @@ class Retriever:
             spotter = SpotterState.empty(phones)
             rest = np.concatenate([*state.emissions, emissions[split:]])
         spotter.advance(phones, rest, self._costs)
-        return phones, spotter.matches, gain
+        return phones, spotter.matches(phones), gain
 
     def _followed(self, index: GlossaryIndex) -> PhoneIndex:
         """What the incremental spotter state covers: everything, or nothing beyond the limit."""

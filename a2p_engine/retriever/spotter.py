@@ -8,12 +8,12 @@ frame and bounded, so that one misheard phoneme costs a few nats instead of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from a2p_engine.ops.phone_match import advance
+from a2p_engine.ops.phone_match import LANES, advance
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
@@ -76,36 +76,52 @@ def emission_costs(log_probs: FloatArray, substitution: FloatArray) -> FloatArra
 
 
 class PhoneIndex:
-    """Pronunciations of a glossary, packed one after the other.
+    """Pronunciations of a glossary, laid out as ``phone_match`` wants them.
 
     Attributes:
-        phones: int16 [P] symbols.
-        offsets: int32 [M + 1] into ``phones``.
         term_of: int32 [M], the term each pronunciation stands for.
         lengths: int32 [M] phonemes per pronunciation.
+        phones: int32 [P] symbols, in blocks of ``LANES`` pronunciations of the same length.
+        block_lengths: int32 [blocks].
+        lane_of: int32 [M], place of each pronunciation among all lanes.
     """
 
     def __init__(self, pronunciations: Sequence[Sequence[int]], term_of: Sequence[int]) -> None:
         """Pack; a pronunciation without phonemes is an error of the caller."""
         if not all(pronunciations):
             raise ValueError("a pronunciation needs at least one phoneme")
-        self.lengths: IntArray = np.array([len(p) for p in pronunciations], np.int32)
-        self.offsets: IntArray = np.concatenate([[0], self.lengths.cumsum()]).astype(np.int32)
-        self.phones = np.array([s for p in pronunciations for s in p], np.int16)
-        self.term_of: IntArray = np.array(term_of, np.int32)
+        lengths = np.array([len(p) for p in pronunciations], np.int32)
+        flat = np.array([symbol for p in pronunciations for symbol in p], np.int32)
+        self._pack(flat, lengths, np.array(term_of, np.int32))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def subset(self, which: IntArray) -> PhoneIndex:
         """The index of some pronunciations only."""
+        lengths = self.lengths[which]
+        begins = (self._offsets[which] - (np.cumsum(lengths) - lengths)).repeat(lengths)
+        flat = self._flat[begins + np.arange(len(begins))]
         picked = object.__new__(PhoneIndex)
-        picked.lengths = self.lengths[which]
-        picked.offsets = np.concatenate([[0], picked.lengths.cumsum()]).astype(np.int32)
-        starts = np.repeat(self.offsets[which] - picked.offsets[:-1], picked.lengths)
-        picked.phones = self.phones[np.arange(len(starts), dtype=np.int32) + starts]
-        picked.term_of = self.term_of[which]
+        picked._pack(flat, lengths, self.term_of[which])
         return picked
+
+    def _pack(self, flat: IntArray, lengths: IntArray, term_of: IntArray) -> None:
+        self.term_of, self.lengths, self._flat = term_of, lengths, flat
+        self._offsets = np.cumsum(lengths) - lengths
+        self.lane_of = np.zeros(len(lengths), np.int32)
+        tables: list[IntArray] = []
+        block_lengths: list[int] = []
+        for length in np.unique(lengths):
+            members = np.flatnonzero(lengths == length)
+            blocks = -(-len(members) // LANES)
+            table = np.zeros((blocks * LANES, length), np.int32)  # spare lanes hear blanks
+            table[: len(members)] = flat[self._offsets[members, None] + np.arange(length)]
+            self.lane_of[members] = len(block_lengths) * LANES + np.arange(len(members))
+            tables.append(table.reshape(blocks, LANES, length).transpose(0, 2, 1).ravel())
+            block_lengths += [int(length)] * blocks
+        self.phones = np.concatenate([np.zeros(0, np.int32), *tables])
+        self.block_lengths = np.array(block_lengths, np.int32)
 
 
 @dataclass(frozen=True)
@@ -125,50 +141,55 @@ class Matches:
 
 @dataclass
 class SpotterState:
-    """Alignment state over the frames seen so far; ``copy`` before a provisional tail."""
+    """Alignment state over the frames seen so far; ``copy`` before a provisional tail.
+
+    Attributes:
+        path_cost: [P] and path_start [P], see ``phone_match``.
+        lanes: best matches by lane, spare lanes included.
+        frames: number of frames heard.
+    """
 
     path_cost: FloatArray
     path_start: IntArray
-    matches: Matches
+    lanes: Matches
     frames: int = 0
 
     @classmethod
     def empty(cls, index: PhoneIndex) -> SpotterState:
         """The state before any frame."""
-        phones, count = len(index.phones), len(index)
+        phones, lanes = len(index.phones), len(index.block_lengths) * LANES
         return cls(
             np.full(phones, np.inf, np.float32),
             np.zeros(phones, np.int32),
             Matches(
-                np.full(count, np.inf, np.float32),
-                np.zeros(count, np.int32),
-                np.zeros(count, np.int32),
+                np.full(lanes, np.inf, np.float32),
+                np.zeros(lanes, np.int32),
+                np.zeros(lanes, np.int32),
             ),
         )
 
     def copy(self) -> SpotterState:
         """A state that can go on without touching this one."""
-        matches = Matches(*(part.copy() for part in vars(self.matches).values()))
-        return replace(
-            self,
-            path_cost=self.path_cost.copy(),
-            path_start=self.path_start.copy(),
-            matches=matches,
-        )
+        lanes = Matches(*(part.copy() for part in vars(self.lanes).values()))
+        return SpotterState(self.path_cost.copy(), self.path_start.copy(), lanes, self.frames)
 
     def advance(self, index: PhoneIndex, emissions: FloatArray, costs: MatchCosts) -> None:
         """Hear [T, S] more emission costs, in place."""
         advance(
-            emissions,
+            np.ascontiguousarray(emissions),
             self.frames,
             index.phones,
-            index.offsets,
+            index.block_lengths,
             costs.deletion,
             costs.linger,
             self.path_cost,
             self.path_start,
-            self.matches.cost,
-            self.matches.start,
-            self.matches.end,
+            self.lanes.cost,
+            self.lanes.start,
+            self.lanes.end,
         )
         self.frames += len(emissions)
+
+    def matches(self, index: PhoneIndex) -> Matches:
+        """The best match of each pronunciation, in the index's order."""
+        return Matches(*(part[index.lane_of] for part in vars(self.lanes).values()))

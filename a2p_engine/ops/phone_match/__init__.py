@@ -18,6 +18,7 @@ Symbol 0 is the blank. ``advance`` updates its state arrays in place and allocat
 from __future__ import annotations
 
 from a2p_engine.ops.phone_match.compiled import advance
+from a2p_engine.ops.phone_match.reference import LANES
 from a2p_engine.ops.phone_match.reference import advance as advance_reference
 
-__all__ = ["advance", "advance_reference"]
+__all__ = ["LANES", "advance", "advance_reference"]
