@@ -74,8 +74,8 @@ def _filter(
     if telephone:
         low, high = rng.uniform(150, 350), rng.uniform(3000, 3700)
         response = response / np.sqrt(1 + (low / (hz + 1)) ** 8) / np.sqrt(1 + (hz / high) ** 24)
-    filtered: npt.NDArray[np.float64] = np.fft.irfft(np.fft.rfft(samples, size) * response, size)
-    return filtered[: len(samples)]
+    filtered = np.fft.irfft(np.fft.rfft(samples, size) * response, size)
+    return np.asarray(filtered[: len(samples)], np.float64)
 
 
 def _fast_size(least: int) -> int:
@@ -113,7 +113,7 @@ def _noise(
         hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
         spectrum = np.fft.rfft(rng.standard_normal(size)) / np.maximum(hz, 20) ** slope
         noise = np.fft.irfft(spectrum, size)[:length]
-    return noise / (np.sqrt((noise**2).mean()) + 1e-9)
+    return np.asarray(noise / (np.sqrt((noise**2).mean()) + 1e-9), np.float64)
 
 
 def _noise_gain(speech: npt.NDArray[np.floating], rng: np.random.Generator) -> float:

@@ -47,6 +47,7 @@ class CurriculumConfig:
         terms_per_utterance: terms drawn from each utterance.
         rare_negatives: unspoken words added to each batch.
         positive_weight: weight of a spoken term against an unspoken one in the loss.
+        guide_until: share of the training over which guidance of the attention fades out.
     """
 
     phrase_from: float = 0.3
@@ -54,6 +55,7 @@ class CurriculumConfig:
     terms_per_utterance: int = 6
     rare_negatives: int = 200
     positive_weight: float = 10.0
+    guide_until: float = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)

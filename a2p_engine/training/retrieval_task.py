@@ -11,7 +11,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -21,52 +23,49 @@ from torch import Tensor, nn
 from a2p_engine.encoders.whisper_tables import token_embeddings
 from a2p_engine.errors import ModelError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
+from a2p_engine.training.alignment import Aligner, Span
 from a2p_engine.training.config import CurriculumConfig
 from a2p_engine.training.data import Batch, FrameData
 from a2p_engine.training.terms import TermSampler, joined_words
 
 _QUALITY_TERMS = 5_000
+_NEVER = -1e4  # a logarithm; finite, because gradients of infinities are not numbers
 
 
-class StandardisedHead(nn.Module):
-    """The A2P head behind inputs brought to zero mean and unit variance.
+class WhitenedHead(nn.Module):
+    """The A2P head behind inputs brought to zero mean and unit covariance.
 
-    Frames have a few huge dimensions and embeddings are tiny; on raw inputs the head learns several
-    times more slowly. ``export`` folds the standardisation into the head's own weights.
+    A few directions of frames and embeddings are huge and say little; on raw inputs the head learns
+    many times more slowly. ``export`` folds the whitening into the head's own weights.
     """
 
     frame_mean: Tensor
-    frame_std: Tensor
-    embedding_std: Tensor
+    frame_map: Tensor
+    embedding_mean: Tensor
+    embedding_map: Tensor
 
-    def __init__(self, config: AttentionConfig, embedding_std: float) -> None:
+    def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         self.head = AttentionRetriever(config)
-        self.register_buffer("frame_mean", torch.zeros(config.width))
-        self.register_buffer("frame_std", torch.ones(config.width))
-        self.register_buffer("embedding_std", torch.tensor(embedding_std))
+        for name in ("frame", "embedding"):
+            self.register_buffer(f"{name}_mean", torch.zeros(config.width))
+            self.register_buffer(f"{name}_map", torch.eye(config.width))
         # Terms are rarely spoken: start from that, not from even odds.
         with torch.no_grad():
             self.head.audio_word_proj.bias.copy_(torch.tensor([1.0, -1.0]))
 
-    def fit(self, frames: Tensor) -> None:
-        """Measure mean and deviation on [n, D] frames."""
+    def fit(self, frames: Tensor, embeddings: Tensor) -> None:
+        """Measure mean and covariance on [n, D] frames and [V, D] embeddings."""
         self.frame_mean.copy_(frames.mean(0))
-        self.frame_std.copy_(frames.std(0).clamp_min(1e-3))
+        self.frame_map.copy_(_whitening(frames))
+        self.embedding_mean.copy_(embeddings.mean(0))
+        self.embedding_map.copy_(_whitening(embeddings))
 
-    def forward(self, embeddings: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """Logit of "spoken" against "not spoken" of single tokens.
-
-        Args:
-            embeddings: [V, D] raw token embeddings.
-            frames: [B, T, D] raw frames at 25 Hz.
-            mask: [B, T], true where a frame is real.
-
-        Returns:
-            [B, V]; a term's logit is the mean over its tokens.
-        """
-        frames = (frames - self.frame_mean) / self.frame_std
-        return token_logits(self.head, embeddings / self.embedding_std, frames, mask)
+    def forward(self, embeddings: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``token_logits`` says of raw token embeddings [V, D] and raw frames [B, T, D]."""
+        frames = (frames - self.frame_mean) @ self.frame_map
+        embeddings = (embeddings - self.embedding_mean) @ self.embedding_map
+        return token_logits(self.head, embeddings, frames, mask)
 
     @torch.no_grad()
     def export(self) -> AttentionRetriever:
@@ -74,17 +73,26 @@ class StandardisedHead(nn.Module):
         width = self.head.config.width
         plain = AttentionRetriever(self.head.config)
         plain.load_state_dict(self.head.state_dict())
-        attention = plain.audio_word_att.attn
-        on_frames = attention.in_proj_weight[width:] / self.frame_std  # keys and values
+        attention, tokens = plain.audio_word_att.attn, plain.time_words_proj
+        on_frames = attention.in_proj_weight[width:] @ self.frame_map  # keys and values
         attention.in_proj_weight[width:] = on_frames
         attention.in_proj_bias[width:] -= on_frames @ self.frame_mean
-        plain.time_words_proj.weight /= self.embedding_std
+        tokens.weight.copy_(tokens.weight @ self.embedding_map)
+        tokens.bias.copy_(tokens.bias - tokens.weight @ self.embedding_mean)
         return plain
+
+
+def _whitening(rows: Tensor) -> Tensor:
+    """Symmetric [D, D] map that takes [n, D] rows to unit covariance, tiny directions spared."""
+    values, vectors = torch.linalg.eigh(torch.cov(rows.double().T))
+    scale = values.clamp_min(0.01 * float(values.median())).rsqrt()
+    whitening: Tensor = ((vectors * scale) @ vectors.T).float()
+    return whitening
 
 
 def token_logits(
     head: AttentionRetriever, embeddings: Tensor, frames: Tensor, mask: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Class-1 minus class-0 logits of ``AttentionRetriever.token_logits``, folded, with gradients.
 
     Args:
@@ -94,7 +102,8 @@ def token_logits(
         mask: [B, T], true where a frame is real.
 
     Returns:
-        [B, V].
+        [B, V] logits, a term's logit being the mean over its tokens; and [B, H, V, T], the
+        logarithm of the attention.
     """
     config, attention = head.config, head.audio_word_att.attn
     heads, width = config.heads, config.width
@@ -115,10 +124,10 @@ def token_logits(
     queries = nn.functional.linear(tokens, query_in, query_bias).view(-1, heads, width // heads)
     keys = (frames @ key_in.T).view(*frames.shape[:2], heads, -1)  # [B, T, H, d]
     scores = torch.einsum("vhd,bthd->bhvt", queries / math.sqrt(width // heads), keys)
-    scores = scores.masked_fill(~mask[:, None, None, :], -torch.inf)
-    gain = torch.einsum("bhvt,bth->bv", scores.softmax(-1), values)
-    logits: Tensor = gain + tokens @ token_row + constant
-    return logits
+    scores = scores.masked_fill(~mask[:, None, None, :], _NEVER)
+    log_attention = scores.log_softmax(-1)
+    gain = torch.einsum("bhvt,bth->bv", log_attention.exp(), values)
+    return gain + tokens @ token_row + constant, log_attention
 
 
 def pool_frames(frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,6 +151,22 @@ def pool_frames(frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return sums[..., :-1] / weight.clamp_min(1), weight[..., 0] > 0
 
 
+class TermTokens(NamedTuple):
+    """Tokens of N terms.
+
+    Attributes:
+        distinct: [V] token ids.
+        rows: [sum of lengths] into ``distinct``, term after term.
+        owner: [sum of lengths] the term of each.
+        lengths: [N] tokens per term.
+    """
+
+    distinct: Tensor
+    rows: Tensor
+    owner: Tensor
+    lengths: Tensor
+
+
 class RetrievalTask:
     """Loss and quality of the A2P head; see ``train.Task``."""
 
@@ -155,6 +180,7 @@ class RetrievalTask:
         model: Path,
         rare_words: Sequence[str],
         data: FrameData,
+        aligner: Aligner | None = None,
     ) -> None:
         """Make an untrained head.
 
@@ -163,7 +189,8 @@ class RetrievalTask:
             curriculum: what it is asked about.
             model: directory of the Whisper weights and tokenizer.json.
             rare_words: words for negatives.
-            data: training data, for word counts and the frames' mean and deviation.
+            data: training data, for word counts and the frames' mean and covariance.
+            aligner: tells where words were said; None trains without guidance.
 
         Raises:
             ModelError: the model's files cannot be read.
@@ -171,22 +198,34 @@ class RetrievalTask:
         self._curriculum = curriculum
         table = torch.from_numpy(token_embeddings(model))
         try:
-            self._tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         except Exception as error:  # the library raises nothing more special
             raise ModelError(f"cannot read {model / 'tokenizer.json'}: {error}") from error
         self._table = table
+        self._aligner = aligner
+
+        @lru_cache(maxsize=500_000)
+        def token_ids(term: str) -> tuple[int, ...]:
+            return tuple(tokenizer.encode(f" {term}", add_special_tokens=False).ids)
+
+        self._token_ids = token_ids
         self._sampler = TermSampler([u.text for u in data.utterances], rare_words)
         self.module: nn.Module
-        self._standardised = StandardisedHead(config, float(table.std()))
+        self._whitened = WhitenedHead(config)
         few = range(0, len(data), max(1, len(data) // 500))
-        self._standardised.fit(torch.cat([data.frames(i)[::4] for i in few]))
-        self.module = self._standardised
+        self._whitened.fit(torch.cat([data.frames(i)[::4] for i in few]), table)
+        self.module = self._whitened
 
     def loss(self, module: nn.Module, batch: Batch, progress: float, seed: int) -> Tensor:
-        """Weighted binary cross-entropy of every term against every utterance of the batch."""
+        """Weighted binary cross-entropy of every term against every utterance of the batch.
+
+        While it fades out, a second loss guides the attention: of tokens that were said to their
+        word, of the others to where nobody speaks.
+        """
         texts = [joined_words(u.text) for u in batch.utterances]
         terms = self._sampler.draw(texts, self._curriculum, progress=progress, seed=seed)
-        logits = self.term_logits(module, terms, batch)  # [B, N]
+        tokens = self._tokens(terms)
+        logits, log_attention = self._forward(module, tokens, batch)
         said = torch.tensor(
             [[f" {term.lower()} " in text for term in terms] for text in texts],
             dtype=torch.float32,
@@ -195,21 +234,59 @@ class RetrievalTask:
         weight = torch.tensor(self._curriculum.positive_weight, device=logits.device)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, said, pos_weight=weight)
         # About one answer in fifty is yes; in this unit the loss starts near one.
-        return loss * len(terms) / max(1.0, float(said.sum()) / len(texts) * 10)
+        loss = loss * len(terms) / max(1.0, float(said.sum()) / len(texts) * 10)
+        guidance = 1 - progress / max(self._curriculum.guide_until, 1e-9)
+        if self._aligner is None or guidance <= 0:
+            return loss
+        spans = self._aligner.spans(batch)
+        return loss + guidance * self._guide(log_attention, tokens.distinct, spans)
+
+    def _guide(
+        self, log_attention: Tensor, distinct: Tensor, spans: list[list[tuple[str, Span]]]
+    ) -> Tensor:
+        """How little attention [B, H, V, T] goes where it should, in nats, mean over the heads."""
+        batch, _, count, steps = log_attention.shape
+        column = {int(token): number for number, token in enumerate(distinct)}
+        place = torch.zeros(batch, count, steps, dtype=torch.bool)
+        silence = torch.ones(batch, 1, steps, dtype=torch.bool)
+        for row, words in enumerate(spans):
+            for word, (start, end) in words:
+                silence[row, :, start:end] = False
+                for token in self._token_ids(word):
+                    if (number := column.get(token)) is not None:
+                        place[row, number, start:end] = True
+        spoken = place.any(-1)  # [B, V]
+        wanted = torch.where(spoken[..., None], place, silence).to(log_attention.device)
+        mass = torch.logsumexp(log_attention.masked_fill(~wanted[:, None], _NEVER), -1).mean(1)
+        lost = (-mass).clamp_max(20.0)  # [B, V]; an utterance without silence says nothing
+        aligned = torch.tensor([bool(words) for words in spans])[:, None] & silence.any(-1)
+        near, far = lost[spoken.to(lost.device)], lost[(aligned & ~spoken).to(lost.device)]
+        return torch.stack(
+            [part.mean() for part in (near, far) if len(part)] or [lost.sum() * 0]
+        ).sum()
 
     def term_logits(self, module: nn.Module, terms: Sequence[str], batch: Batch) -> Tensor:
         """[B, N] logits; each distinct token is computed once."""
-        encoded = self._tokenizer.encode_batch([f" {t}" for t in terms], add_special_tokens=False)
-        ids = [e.ids for e in encoded]
-        flat = torch.tensor([token for row in ids for token in row])
-        owner = torch.repeat_interleave(torch.tensor([len(row) for row in ids]))
-        distinct, rows = torch.unique(flat, return_inverse=True)
+        return self._forward(module, self._tokens(terms), batch)[0]
+
+    def _forward(
+        self, module: nn.Module, tokens: TermTokens, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """[B, N] logits of terms and [B, H, V, T] log-attention of their tokens."""
         frames, mask = pool_frames(batch.frames, batch.lengths)
-        tokens = module(self._table[distinct].to(frames.device), frames, mask)  # [B, V]
-        sums = tokens.new_zeros(len(frames), len(ids))
-        sums = sums.index_add(1, owner.to(frames.device), tokens[:, rows.to(frames.device)])
-        pooled: Tensor = sums / torch.bincount(owner).to(frames.device)
-        return pooled
+        device = frames.device
+        per_token, log_attention = module(self._table[tokens.distinct].to(device), frames, mask)
+        sums = per_token.new_zeros(len(frames), len(tokens.lengths))
+        sums = sums.index_add(1, tokens.owner.to(device), per_token[:, tokens.rows.to(device)])
+        return sums / tokens.lengths.to(device), log_attention
+
+    def _tokens(self, terms: Sequence[str]) -> TermTokens:
+        ids = [self._token_ids(term) for term in terms]
+        distinct, rows = torch.unique(
+            torch.tensor([token for row in ids for token in row]), return_inverse=True
+        )
+        lengths = torch.tensor([len(row) for row in ids])
+        return TermTokens(distinct, rows, torch.repeat_interleave(lengths), lengths)
 
     @torch.no_grad()
     def quality(self, module: nn.Module, data: FrameData) -> float:
@@ -233,6 +310,6 @@ class RetrievalTask:
 
     def save(self, path: Path) -> None:
         """Write the head as it is shipped: released names, float16, shape in the metadata."""
-        head = self._standardised.export()
+        head = self._whitened.export()
         state = {name: value.half().contiguous() for name, value in head.state_dict().items()}
         save_file(state, path, {"config": json.dumps(asdict(head.config))})

@@ -72,7 +72,8 @@ def read_shards(directory: Path) -> Iterator[tuple[Frames, list[Utterance]]]:
         if not array.exists():
             continue  # a manifest of kept audio, not an index
         found = True
-        utterances = [Utterance(**json.loads(line)) for line in index.open(encoding="utf-8")]
+        lines = index.read_text("utf-8").splitlines()
+        utterances = [Utterance(**json.loads(line)) for line in lines]
         frames = np.load(array, mmap_mode="r")
         if utterances and utterances[-1].start + utterances[-1].frames > len(frames):
             raise TrainingError(f"{index} promises more frames than {array.name} holds")

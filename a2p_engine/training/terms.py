@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from a2p_engine.errors import ModelError
 from a2p_engine.training.config import CurriculumConfig
 from a2p_engine.training.texts import words_of
 
 # Words more frequent than this share of all running words are never terms.
 _COMMON_SHARE = 3e-4
 _SHORTEST = 3
+SPOKEN_WORDS = "spoken_words.txt.gz"
 
 
 def joined_words(text: str) -> str:
@@ -76,6 +80,24 @@ class TermSampler:
 def _in_some_case(term: str, rng: np.random.Generator) -> str:
     """Glossaries write terms in any case, and the speech LLM has other tokens for each."""
     choice = rng.random()
-    if choice < 0.6:
+    if choice < 0.75:
         return term
-    return term.title() if choice < 0.93 else term.upper()
+    return term.title() if choice < 0.97 else term.upper()
+
+
+def write_spoken_words(path: Path, texts: Iterable[str]) -> None:
+    """Keep every word that was spoken in training, so that evaluation can tell the others."""
+    words = sorted({word for text in texts for word in words_of(text)})
+    path.write_bytes(gzip.compress("\n".join(words).encode(), mtime=0))
+
+
+def read_spoken_words(path: Path) -> frozenset[str]:
+    """Read what ``write_spoken_words`` wrote.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        return frozenset(gzip.decompress(path.read_bytes()).decode().split("\n"))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ModelError(f"cannot read the words spoken in training: {path}: {error}") from error

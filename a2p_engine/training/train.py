@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from a2p_engine.errors import TrainingError
+from a2p_engine.retriever.phoneme_ctc import PhonemeCTC
 from a2p_engine.training.config import OptimisationConfig, TrainingConfig, load_config
 from a2p_engine.training.curves import draw
 from a2p_engine.training.data import Batch, FrameData
+from a2p_engine.training.terms import SPOKEN_WORDS, write_spoken_words
 from a2p_engine.training.texts import read_lines
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ def train(
     out: Path,
     model: Path | None = None,
     rare_words: Path | None = None,
+    phoneme_head: Path | None = None,
     resume: bool = True,
     stop_after_steps: int | None = None,
 ) -> Path:
@@ -95,11 +98,13 @@ def train(
         out: directory for checkpoints, log, curves and the trained head; made if need be.
         model: directory of the Whisper weights, for the token embeddings of the A2P head.
         rare_words: file of words for the A2P head's negatives.
+        phoneme_head: trained phoneme head that shows the A2P head where words are; None leaves
+            it to find out, which takes several times as long.
         resume: go on from the newest checkpoint in ``out``, if there is one.
         stop_after_steps: leave after so many steps of this call, as if interrupted.
 
     Returns:
-        The trained head's file in ``out``.
+        The trained head's file in ``out``; the words it was trained on lie beside it.
 
     Raises:
         TrainingError: data, configuration or checkpoint is unusable.
@@ -107,7 +112,9 @@ def train(
     settings = config if isinstance(config, TrainingConfig) else load_config(config)
     set_seed(settings.optimisation.seed)
     spoken = FrameData(data)
-    task = make_task(settings, spoken, model=model, rare_words=rare_words)
+    task = make_task(
+        settings, spoken, model=model, rare_words=rare_words, phoneme_head=phoneme_head
+    )
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(task, settings.optimisation, spoken, FrameData([dev]), out)
     if resume:
@@ -116,11 +123,17 @@ def train(
     path = out / f"{'a2p_head' if settings.head == 'a2p' else 'phoneme_ctc'}.safetensors"
     if trainer.accelerator.is_main_process:
         task.save(path)
+        write_spoken_words(out / SPOKEN_WORDS, (u.text for u in spoken.utterances))
     return path
 
 
 def make_task(
-    settings: TrainingConfig, data: FrameData, *, model: Path | None, rare_words: Path | None
+    settings: TrainingConfig,
+    data: FrameData,
+    *,
+    model: Path | None,
+    rare_words: Path | None,
+    phoneme_head: Path | None,
 ) -> Task:
     """The task a configuration names; see ``train`` for the arguments.
 
@@ -131,6 +144,7 @@ def make_task(
         from a2p_engine.training.ctc_task import CTCTask
 
         return CTCTask(settings.ctc)
+    from a2p_engine.training.alignment import Aligner
     from a2p_engine.training.retrieval_task import RetrievalTask
 
     if model is None:
@@ -141,6 +155,7 @@ def make_task(
         model=model,
         rare_words=read_lines(rare_words) if rare_words else (),
         data=data,
+        aligner=Aligner(PhonemeCTC.load(phoneme_head)) if phoneme_head else None,
     )
 
 
@@ -248,7 +263,7 @@ class Trainer:
         return value
 
     def checkpoint(self) -> None:
-        """Measure, save everything, draw; the previous checkpoint goes when the new one is whole."""
+        """Measure, save everything, draw; the last checkpoint goes when the new one is whole."""
         self._module.eval()
         if self.accelerator.is_main_process:
             quality = self._task.quality(self.accelerator.unwrap_model(self._module), self._dev)

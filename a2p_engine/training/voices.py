@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (phonetic letters are meant)
 """Synthetic voices for training data: one fast voice bent into many speakers, and Kokoro's cast.
 
 The fast voice (hibari) predicts a source and a filter per frame. Pitch, formants, pace, breath and
@@ -128,7 +127,8 @@ def _bend(parts: Sequence[Array], rng: np.random.Generator) -> list[Array]:
 
     def warp(magnitude: Array) -> Array:
         lower: Array = magnitude[low][:, time]
-        return lower + share * (magnitude[high][:, time] - lower)
+        upper: Array = magnitude[high][:, time]
+        return np.asarray(lower + share * (upper - lower), np.float32)
 
     tilt = (rng.normal(0, 0.35) * np.log2(np.arange(1, bins + 1) / 20)).astype(np.float32)[:, None]
     voiced = pitch > 40

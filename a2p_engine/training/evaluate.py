@@ -1,0 +1,229 @@
+"""How well the retriever finds spoken terms in a large glossary, alone, without a threshold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from a2p_engine import glossary as glossaries
+from a2p_engine.audio import read_audio
+from a2p_engine.encoders import Device, Encoder
+from a2p_engine.engine import WEIGHTS
+from a2p_engine.errors import InputError
+from a2p_engine.retriever.pronunciation import Pronouncer
+from a2p_engine.retriever.retriever import GlossaryIndex, Retriever
+from a2p_engine.speech_llm import build_speech_llm
+from a2p_engine.text import plain
+from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
+from a2p_engine.training.texts import words_of
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
+
+DEPTHS = (1, 5, 10, 20, 50)
+_WINDOW_SAMPLES = 28 * SAMPLE_RATE_HZ  # longer recordings are searched window by window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of a manifest, as far as retrieval needs it."""
+
+    id: str
+    audio: Path
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One spoken term of one utterance.
+
+    Attributes:
+        id: of the utterance.
+        term: as the glossary writes it.
+        rank: 1 is best; terms of equal probability all take the worst of their places.
+        trained: whether each of its words was spoken in the retriever's training.
+    """
+
+    id: str
+    term: str
+    rank: int
+    trained: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalReport:
+    """Recall of spoken terms.
+
+    Attributes:
+        utterances: recordings searched.
+        glossary_terms: N, terms searched for in each.
+        not_in_glossary: spoken terms that the glossary lacks; they are not counted below.
+        seconds_per_query: mean time to score all terms on a whole recording, encoder excluded.
+        found: every spoken term with its rank.
+    """
+
+    utterances: int
+    glossary_terms: int
+    not_in_glossary: int
+    seconds_per_query: float
+    found: tuple[Found, ...]
+
+    def summary(self) -> dict[str, object]:
+        """For printing as JSON: recall overall and for terms never spoken in training."""
+        unseen = [hit for hit in self.found if not hit.trained]
+        return {
+            "utterances": self.utterances,
+            "glossary_terms": self.glossary_terms,
+            "not_in_glossary": self.not_in_glossary,
+            "seconds_per_query": round(self.seconds_per_query, 4),
+            "all_terms": _recalls(self.found),
+            "terms_never_spoken_in_training": _recalls(unseen),
+        }
+
+
+def _recalls(hits: Sequence[Found]) -> dict[str, object]:
+    """The number of hits, and the share ranked well enough at each depth."""
+    ranks = np.array([hit.rank for hit in hits])
+    recall = {str(depth): round(float((ranks <= depth).mean()), 4) for depth in DEPTHS}
+    return {"n": len(hits), "recall": recall if hits else None}
+
+
+def evaluate_retrieval(
+    *,
+    manifest: Path,
+    glossary: Path,
+    speech_llm: str = "whisper-base",
+    retriever: Path | None = None,
+    device: Device = "auto",
+    limit: int | None = None,
+    dump: Path | None = None,
+) -> RetrievalReport:
+    """Search recordings for every term of a glossary.
+
+    Args:
+        manifest: JSON lines of {"id", "audio", "terms"}.
+        glossary: a file with the spoken terms and as many others as wanted.
+        speech_llm: decides encoder, tokenizer and embeddings.
+        retriever: directory of trained weights; None takes the shipped ones.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        limit: only the first recordings.
+        dump: file for one JSON line per spoken term.
+
+    Raises:
+        InputError: manifest or glossary cannot be used.
+        ModelError: weights are missing or damaged.
+    """
+    cases = read_cases(manifest)[:limit]
+    terms = glossaries.load(glossary).terms
+    encoder, decoder = build_speech_llm(speech_llm, device, 1)
+    directory = retriever or WEIGHTS / decoder.retriever_weights
+    trained = Retriever.load(
+        directory,
+        embeddings=torch.from_numpy(decoder.token_embeddings()),
+        tokenize=decoder.tokenize,
+        pronouncer=Pronouncer(),
+    )
+    spoken = read_spoken_words(directory / SPOKEN_WORDS)
+    report = search(cases, terms, encoder=encoder, retriever=trained, spoken=spoken)
+    if dump is not None:
+        dump.write_text("".join(json.dumps(asdict(hit)) + "\n" for hit in report.found), "utf-8")
+    return report
+
+
+def read_cases(manifest: Path) -> list[Case]:
+    """The lines of a manifest.
+
+    Raises:
+        InputError: it cannot be read, or a line lacks a field; the text names the line.
+    """
+    try:
+        lines = manifest.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read manifest {manifest}: {error}") from error
+    cases = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            cases.append(
+                Case(
+                    id=str(record["id"]),
+                    audio=manifest.parent / record["audio"],
+                    terms=tuple(map(str, record["terms"])),
+                )
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{manifest}, line {number}: not an object with 'id', 'audio' and 'terms'"
+            ) from error
+    if not cases:
+        raise InputError(f"{manifest} lists no recordings")
+    return cases
+
+
+def search(
+    cases: Sequence[Case],
+    terms: Sequence[Term],
+    *,
+    encoder: Encoder,
+    retriever: Retriever,
+    spoken: frozenset[str],
+) -> RetrievalReport:
+    """Rank all terms on each recording.
+
+    Args:
+        cases: recordings and what was said in them.
+        terms: the glossary.
+        encoder: samples to frames.
+        retriever: frames to probabilities.
+        spoken: words that were spoken in the retriever's training.
+
+    Raises:
+        InputError: the glossary is empty.
+        AudioError: a recording cannot be read.
+    """
+    if not terms:
+        raise InputError("the glossary has no terms")
+    index = retriever.index(terms)
+    places = {plain(term.text): number for number, term in enumerate(terms)}
+    found: list[Found] = []
+    missing, seconds = 0, 0.0
+    for case in tqdm(cases, desc="recordings", disable=None):
+        probability, took = _probabilities(read_audio(case.audio), index, encoder, retriever)
+        seconds += took
+        for name in dict.fromkeys(case.terms):
+            place = places.get(plain(name))
+            if place is None:
+                missing += 1
+                continue
+            rank = int((probability >= probability[place]).sum())
+            trained = spoken.issuperset(words_of(name))
+            found.append(Found(id=case.id, term=terms[place].text, rank=rank, trained=trained))
+    return RetrievalReport(
+        utterances=len(cases),
+        glossary_terms=len(terms),
+        not_in_glossary=missing,
+        seconds_per_query=seconds / max(len(cases), 1),
+        found=tuple(found),
+    )
+
+
+def _probabilities(
+    samples: Samples, index: GlossaryIndex, encoder: Encoder, retriever: Retriever
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], float]:
+    """Best probability [N] of each term over the windows of a recording, and seconds taken."""
+    best = np.zeros(len(index.terms), np.float32)
+    seconds = 0.0
+    for start in range(0, len(samples), _WINDOW_SAMPLES):
+        frames = encoder.encode(samples[start : start + _WINDOW_SAMPLES]).frames
+        began = time.perf_counter()
+        evidence = retriever.step(index, retriever.start(index), frames)
+        seconds += time.perf_counter() - began
+        np.maximum(best, evidence.probability, out=best)
+    return best, seconds
