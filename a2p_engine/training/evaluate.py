@@ -88,9 +88,11 @@ class RetrievalReport:
 
 def _recalls(hits: Sequence[Found]) -> dict[str, object]:
     """The number of hits, and the share ranked well enough at each depth."""
+    if not hits:
+        return {"n": 0, "recall": None}
     ranks = np.array([hit.rank for hit in hits])
     recall = {str(depth): round(float((ranks <= depth).mean()), 4) for depth in DEPTHS}
-    return {"n": len(hits), "recall": recall if hits else None}
+    return {"n": len(hits), "recall": recall}
 
 
 def evaluate_retrieval(
