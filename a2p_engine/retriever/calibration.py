@@ -8,29 +8,42 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from a2p_engine.errors import ModelError
 
 FloatArray = npt.NDArray[np.float32]
 
-FEATURES = ("mean_cost", "cost", "log_length", "short", "gain")
+FEATURES = ("surprise", "mean_cost", "gain")
 
 
-def features(cost: FloatArray, length: npt.NDArray[np.int32], gain: FloatArray) -> FloatArray:
-    """Evidence of N terms as a matrix.
+@dataclass(frozen=True, kw_only=True)
+class Background:
+    """Cost of the best match of a pronunciation that was not spoken, by its length.
 
-    Args:
-        cost: [N] nats of the best match of the term's best pronunciation.
-        length: [N] phonemes of that pronunciation.
-        gain: [N] what the audio adds to the A2P head's logit.
+    Among thousands of terms some fit by chance, short ones above all: a cost says little until it
+    is known how rare it is for that length. Both curves are a + b * length + c * sqrt(length).
 
-    Returns:
-        [N, F], one column for each name in ``FEATURES``.
+    Attributes:
+        mean: a, b, c of the mean in nats.
+        deviation: a, b, c of the standard deviation.
     """
-    size = length.astype(np.float32)
-    bounded = np.minimum(cost, np.float32(100.0))  # inf before the first frame
-    columns = [bounded / size, bounded, np.log(size), np.exp(-size / 3), gain]
-    return np.stack(columns, axis=1).astype(np.float32)
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    def surprise(self, cost: FloatArray, length: npt.NDArray[np.int32]) -> FloatArray:
+        """-log of the chance that a term that was not spoken fits so well or better: [M] nats."""
+        curves = length_curves(length)
+        deviation = np.maximum(curves @ np.array(self.deviation), 0.3)
+        score = (np.minimum(cost, 1e3) - curves @ np.array(self.mean)) / deviation
+        return np.asarray(-torch.special.log_ndtr(torch.from_numpy(score)), np.float32)
+
+
+def length_curves(length: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """1, length and its root, the terms of ``Background``'s curves: [M] to [M, 3]."""
+    size = length.astype(np.float64)
+    return np.stack([np.ones_like(size), size, np.sqrt(size)], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +51,30 @@ class Calibration:
     """logit(p) = weights . features + bias.
 
     Attributes:
+        background: what makes a cost surprising.
         weights: one per name in ``FEATURES``.
         bias: the intercept.
         threshold: least probability at which a term is offered by default.
-        source: the data and command it was fitted with.
+        source: the data it was fitted on.
     """
 
+    background: Background
     weights: tuple[float, ...]
     bias: float
     threshold: float
     source: str = ""
 
-    def logits(self, evidence: FloatArray) -> FloatArray:
-        """[N, F] features to [N] logits."""
+    def logits(
+        self, cost: FloatArray, length: npt.NDArray[np.int32], gain: FloatArray
+    ) -> FloatArray:
+        """Evidence of M pronunciations to the logit that they were spoken.
+
+        Args:
+            cost: [M] nats of the best match.
+            length: [M] phonemes.
+            gain: [M] what the audio adds to the A2P head's logit.
+        """
+        evidence = features(self.background, cost, length, gain)
         weights = np.array(self.weights, np.float32)
         return (evidence @ weights + np.float32(self.bias)).astype(np.float32)
 
@@ -70,9 +94,19 @@ class Calibration:
             if tuple(record.pop("features")) != FEATURES:
                 raise ModelError(f"{path}: fitted for other features than {', '.join(FEATURES)}")
             record["weights"] = tuple(map(float, record["weights"]))
-            return cls(**record)
+            background = {name: tuple(c) for name, c in record.pop("background").items()}
+            return cls(background=Background(**background), **record)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"cannot read calibration {path}: {error}") from error
+
+
+def features(
+    background: Background, cost: FloatArray, length: npt.NDArray[np.int32], gain: FloatArray
+) -> FloatArray:
+    """[M, F], one column for each name in ``FEATURES``; arguments as for ``Calibration.logits``."""
+    mean_cost = np.minimum(cost, np.float32(100.0)) / length  # inf before the first frame
+    columns: list[FloatArray] = [background.surprise(cost, length), mean_cost, gain]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:

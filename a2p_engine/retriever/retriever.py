@@ -21,7 +21,7 @@ from torch import Tensor
 
 from a2p_engine.errors import ModelError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
-from a2p_engine.retriever.calibration import Calibration, features, sigmoid
+from a2p_engine.retriever.calibration import Calibration, sigmoid
 from a2p_engine.retriever.folded import FoldedHead, fold
 from a2p_engine.retriever.incremental import AttentionState, pool_terms
 from a2p_engine.retriever.phoneme_ctc import PhonemeCTC, to_symbols
@@ -187,19 +187,19 @@ class Retriever:
             frames: float32 [T, D], every encoder frame of the segment so far.
         """
         phones, matches, gain = self._hear(index, state, frames)
-        logits = self.calibration.logits(
-            features(matches.cost, phones.lengths, gain[phones.term_of])
-        )
+        logits = self.calibration.logits(matches.cost, phones.lengths, gain[phones.term_of])
         return _evidence(index, phones, matches, logits)
 
-    def features(self, index: GlossaryIndex, frames: FloatArray) -> tuple[FloatArray, IntArray]:
-        """What calibration is fitted on: evidence of a whole segment.
+    def evidence(
+        self, index: GlossaryIndex, frames: FloatArray
+    ) -> tuple[PhoneIndex, FloatArray, FloatArray]:
+        """What calibration is fitted on: a whole segment, heard at once.
 
         Returns:
-            [M, F] features of every pronunciation followed, and [M] the term it stands for.
+            The pronunciations followed, [M] cost of each and [M] gain of its term.
         """
         phones, matches, gain = self._hear(index, self.start(index), frames)
-        return features(matches.cost, phones.lengths, gain[phones.term_of]), phones.term_of
+        return phones, matches.cost, gain[phones.term_of]
 
     @torch.no_grad()
     def _hear(

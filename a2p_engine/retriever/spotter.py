@@ -37,8 +37,8 @@ class MatchCosts:
     """
 
     cap: float = 5.0
-    vowel: float = 1.5
-    similar: float = 2.0
+    vowel: float = 2.0
+    similar: float = 2.5
     deletion: float = 3.0
     linger: float = 0.05
 

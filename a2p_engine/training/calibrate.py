@@ -8,7 +8,7 @@ the only ones whose probability is ever shown.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,16 @@ import torch
 from tqdm import tqdm
 
 from a2p_engine.errors import TrainingError
-from a2p_engine.retriever.calibration import FEATURES, Calibration, sigmoid
+from a2p_engine.retriever.calibration import (
+    FEATURES,
+    Background,
+    Calibration,
+    features,
+    length_curves,
+    sigmoid,
+)
 from a2p_engine.retriever.retriever import Retriever
+from a2p_engine.retriever.spotter import PhoneIndex
 from a2p_engine.training.data import FrameData
 from a2p_engine.training.texts import read_lines, words_of
 from a2p_engine.types import Term
@@ -29,17 +37,26 @@ log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
 
 CANDIDATES = 100  # best terms of an utterance that take part in the fit
-ROUNDS = 2  # the candidates of a round are picked with the fit of the one before
-# Where a fit begins: about one nat a phoneme is too much, and short terms have to fit better.
-FIRST_GUESS = Calibration(weights=(-6.0, -0.1, 4.0, -6.0, 0.0), bias=-4.0, threshold=0.5)
+ROUNDS = 3  # the candidates of a round are picked with the fit of the one before
+FIRST_GUESS = (0.4, -2.0, 0.0)  # weights of the first round: good matches that are rare by chance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """Evidence of one utterance: one row per term, and whether it was spoken."""
+    """Evidence of one utterance, one entry per term, from the pronunciation that fits best."""
 
-    features: FloatArray
+    cost: FloatArray
+    length: npt.NDArray[np.int32]
+    gain: FloatArray
     spoken: npt.NDArray[np.bool_]
+
+    def logits(self, fit: Calibration) -> FloatArray:
+        """[N] under a calibration."""
+        return fit.logits(self.cost, self.length, self.gain)
+
+    def part(self, which: npt.NDArray[np.int64]) -> Example:
+        """Some of the terms."""
+        return Example(**{name: values[which] for name, values in vars(self).items()})
 
 
 def calibrate(
@@ -47,6 +64,7 @@ def calibrate(
     *,
     data: Sequence[Path],
     rare_words: Path,
+    trained: Collection[str] = (),
     glossary_size: int = 10_000,
     seed: int = 0,
 ) -> Calibration:
@@ -58,6 +76,8 @@ def calibrate(
             than the voices makes the fit expect as much disagreement as two phonemizers have.
         data: directories of shards with frames and texts.
         rare_words: word list; those in a text are its terms, the rest are drawn from.
+        trained: words spoken in training; they are left out, since both heads know them better than
+            the terms that a glossary will bring.
         glossary_size: terms searched for in each utterance.
         seed: of the draw.
 
@@ -65,7 +85,7 @@ def calibrate(
         TrainingError: no utterance contains a rare word.
     """
     frames = FrameData(data)
-    rare = sorted(set(read_lines(rare_words)))
+    rare = sorted(set(read_lines(rare_words)).difference(trained))
     texts = [set(words_of(utterance.text)) for utterance in frames.utterances]
     spoken = sorted(set(rare).intersection(*[set().union(*texts)]))
     if not spoken:
@@ -73,14 +93,16 @@ def calibrate(
     others = np.random.default_rng(seed).permutation(sorted(set(rare) - set(spoken)))
     words = [*spoken, *others[: max(0, glossary_size - len(spoken))].tolist()]
     examples = [
-        _example(retriever.features(index, frames.frames(number).numpy()), words, text)
+        _example(retriever.evidence(index, frames.frames(number).numpy()), words, text)
         for retriever in retrievers
         for index in [retriever.index([Term(text=word) for word in words])]
         for number, text in enumerate(tqdm(texts, desc="utterances"))
     ]
-    fit = FIRST_GUESS
+    fit = Calibration(
+        background=_background(examples), weights=FIRST_GUESS, bias=0.0, threshold=0.5
+    )
     for _ in range(ROUNDS):
-        fit = _fit([_candidates(example, fit) for example in examples])
+        fit = _fit([_candidates(example, fit) for example in examples], fit.background)
     source = (
         f"{len(retrievers)} x {len(texts)} development utterances, {len(words)} terms, seed {seed}"
     )
@@ -88,30 +110,42 @@ def calibrate(
 
 
 def _example(
-    evidence: tuple[FloatArray, npt.NDArray[np.int32]], words: Sequence[str], text: set[str]
+    evidence: tuple[PhoneIndex, FloatArray, FloatArray], words: Sequence[str], text: set[str]
 ) -> Example:
-    """Of a term's pronunciations, the first guess picks the one that counts."""
-    rows, term_of = evidence
-    order = np.argsort(FIRST_GUESS.logits(rows), kind="stable")
+    phones, cost, gain = evidence
+    order = np.argsort(
+        -cost / phones.lengths, kind="stable"
+    )  # the best of a term's is written last
     best = np.full(len(words), -1)
-    best[term_of[order]] = order
-    said = best >= 0
-    return Example(
-        features=rows[best[said]],
-        spoken=np.array([word in text for word in words])[said],
-    )
+    best[phones.term_of[order]] = order
+    kept = best[best >= 0]
+    spoken = np.array([word in text for word in words])[best >= 0]
+    return Example(cost=cost[kept], length=phones.lengths[kept], gain=gain[kept], spoken=spoken)
+
+
+def _background(examples: Sequence[Example]) -> Background:
+    """Least squares over all terms that were not spoken."""
+    cost = np.concatenate([example.cost[~example.spoken] for example in examples])
+    length = np.concatenate([example.length[~example.spoken] for example in examples])
+    curves = length_curves(length)
+    mean = np.linalg.lstsq(curves, cost, rcond=None)[0]
+    # The mean absolute residual of a normal distribution is sqrt(2 / pi) deviations.
+    spread = np.abs(cost - curves @ mean) * np.sqrt(np.pi / 2)
+    deviation = np.linalg.lstsq(curves, spread, rcond=None)[0]
+    a, b, c = (round(float(x), 5) for x in mean)
+    d, e, f = (round(float(x), 5) for x in deviation)
+    return Background(mean=(a, b, c), deviation=(d, e, f))
 
 
 def _candidates(example: Example, fit: Calibration) -> Example:
-    logits = fit.logits(example.features)
-    best = np.argpartition(-logits, CANDIDATES)[:CANDIDATES]
-    chosen = np.union1d(best, np.flatnonzero(example.spoken))
-    return Example(features=example.features[chosen], spoken=example.spoken[chosen])
+    best = np.argpartition(-example.logits(fit), CANDIDATES)[:CANDIDATES]
+    return example.part(np.union1d(best, np.flatnonzero(example.spoken)))
 
 
-def _fit(examples: Sequence[Example]) -> Calibration:
+def _fit(examples: Sequence[Example], background: Background) -> Calibration:
     """Logistic regression on standardised features."""
-    rows = torch.from_numpy(np.concatenate([example.features for example in examples])).double()
+    parts = [features(background, e.cost, e.length, e.gain) for e in examples]
+    rows = torch.from_numpy(np.concatenate(parts)).double()
     labels = torch.from_numpy(np.concatenate([e.spoken for e in examples])).double()
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
     standard = (rows - mean) / scale
@@ -131,6 +165,7 @@ def _fit(examples: Sequence[Example]) -> Calibration:
     found = weights.detach()
     raw = found[:-1] / scale
     return Calibration(
+        background=background,
         weights=tuple(round(float(weight), 5) for weight in raw),
         bias=round(float(found[-1] - raw @ mean), 5),
         threshold=0.5,
@@ -145,7 +180,7 @@ def _threshold(examples: Sequence[Example], fit: Calibration, top_k: int = 10) -
     """
     offered: list[tuple[float, bool]] = []
     for example in examples:
-        probability = sigmoid(fit.logits(example.features))
+        probability = sigmoid(example.logits(fit))
         best = np.argsort(-probability)[:top_k]
         offered += [(float(probability[i]), bool(example.spoken[i])) for i in best]
     offered.sort(reverse=True)
