@@ -104,7 +104,7 @@ def features(
     background: Background, cost: FloatArray, length: npt.NDArray[np.int32], gain: FloatArray
 ) -> FloatArray:
     """[M, F], one column for each name in ``FEATURES``; arguments as for ``Calibration.logits``."""
-    mean_cost = np.minimum(cost, np.float32(100.0)) / length  # inf before the first frame
+    mean_cost = (np.minimum(cost, 100.0) / length).astype(np.float32)  # inf before the first frame
     columns: list[FloatArray] = [background.surprise(cost, length), mean_cost, gain]
     return np.stack(columns, axis=1).astype(np.float32)
 
