@@ -8,10 +8,9 @@ they are a provisional tail, scored on copies and forgotten.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +38,9 @@ from a2p_engine.types import Term
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+
+Tokenize = Callable[[Sequence[str]], list[list[int]]]
+CALIBRATION = "calibration.json"
 
 POOL = 2  # 50 Hz Whisper frames to the 25 Hz both stages work at
 # A second of right context settles Whisper's features; in encoder frames, a multiple of POOL.
@@ -109,7 +111,7 @@ class Retriever:
         calibration: Calibration,
         costs: MatchCosts,
         embeddings: Tensor,
-        tokenize: Any,
+        tokenize: Tokenize,
         pronouncer: Pronouncer,
     ) -> None:
         """Put the parts together; ``load`` reads them from a directory.
@@ -120,7 +122,7 @@ class Retriever:
             calibration: evidence to probability.
             costs: of the spotter.
             embeddings: [V, D] token embedding table of the speech LLM.
-            tokenize: list of texts to list of token id lists, in the speech LLM's vocabulary.
+            tokenize: texts to token ids in the speech LLM's vocabulary.
             pronouncer: texts to phoneme strings.
         """
         self._head = head
@@ -136,9 +138,22 @@ class Retriever:
 
     @classmethod
     def load(
-        cls, directory: Path, *, embeddings: Tensor, tokenize: Any, pronouncer: Pronouncer
+        cls,
+        directory: Path,
+        *,
+        embeddings: Tensor,
+        tokenize: Tokenize,
+        pronouncer: Pronouncer,
+        calibration: Calibration | None = None,
     ) -> Retriever:
         """Read a2p_head.safetensors, phoneme_ctc.safetensors and calibration.json.
+
+        Args:
+            directory: where the files are.
+            embeddings: [V, D] token embedding table of the speech LLM.
+            tokenize: texts to token ids in the speech LLM's vocabulary.
+            pronouncer: texts to phoneme strings.
+            calibration: instead of the file's.
 
         Raises:
             ModelError: a file is missing, damaged or of another shape.
@@ -146,7 +161,7 @@ class Retriever:
         return cls(
             head=fold(load_head(directory / "a2p_head.safetensors")),
             ctc=PhonemeCTC.load(directory / "phoneme_ctc.safetensors"),
-            calibration=Calibration.load(directory / "calibration.json"),
+            calibration=calibration or Calibration.load(directory / CALIBRATION),
             costs=MatchCosts(),
             embeddings=embeddings,
             tokenize=tokenize,

@@ -150,13 +150,23 @@ def _token_starts(
 
 
 def _with_punctuation(words: Sequence[TimedWord]) -> list[TimedWord]:
-    """Punctuation joins the word before it and adds nothing to its time."""
+    """Join what is written without a space to the word before it.
+
+    Punctuation adds nothing to a word's time; the rest of a hyphenated word does.
+    """
     joined: list[TimedWord] = []
     for word in words:
-        if joined and not any(char.isalnum() for char in word.text):
-            joined[-1] = replace(joined[-1], text=joined[-1].text + word.text)
-        else:
+        if not joined or word.text[:1].isspace() or word.text[:1].isalnum():
             joined.append(word)
+            continue
+        before = joined[-1]
+        spoken = any(char.isalnum() for char in word.text)
+        joined[-1] = TimedWord(
+            text=before.text + word.text,
+            start_sample=before.start_sample,
+            end_sample=word.end_sample if spoken else before.end_sample,
+            probability=min(before.probability, word.probability) if spoken else before.probability,
+        )
     return joined
 
 

@@ -26,9 +26,12 @@ from a2p_engine.retriever.calibration import (
     length_curves,
     sigmoid,
 )
-from a2p_engine.retriever.retriever import Retriever
+from a2p_engine.retriever.pronunciation import Accent, Pronouncer
+from a2p_engine.retriever.retriever import CALIBRATION, Retriever
 from a2p_engine.retriever.spotter import PhoneIndex
+from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.training.data import FrameData
+from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
 from a2p_engine.training.texts import read_lines, words_of
 from a2p_engine.types import Term
 
@@ -38,7 +41,13 @@ FloatArray = npt.NDArray[np.float32]
 
 CANDIDATES = 100  # best terms of an utterance that take part in the fit
 ROUNDS = 3  # the candidates of a round are picked with the fit of the one before
-FIRST_GUESS = (0.4, -2.0, 0.0)  # weights of the first round: good matches that are rare by chance
+# Where the first round begins: good matches that are rare by chance.
+UNFITTED = Calibration(
+    background=Background(mean=(0.0, 2.0, 0.0), deviation=(1.0, 0.2, 0.0)),
+    weights=(0.4, -2.0, 0.0),
+    bias=0.0,
+    threshold=0.5,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +69,58 @@ class Example:
 
 
 def calibrate(
+    *,
+    weights: Path,
+    data: Sequence[Path],
+    rare_words: Path,
+    speech_llm: str = "whisper-base",
+    glossary_size: int = 10_000,
+    seed: int = 0,
+) -> Path:
+    """Fit the calibration of trained heads and write it beside them.
+
+    Synthetic speech follows the phonemizer, people do not: half of the evidence is taken with
+    pronunciations of another accent than the voices', so that the fit expects as much disagreement
+    as two phonemizers have.
+
+    Args:
+        weights: directory with both heads and the words spoken in their training.
+        data: directories of development shards, American voices.
+        rare_words: word list; those in a text are its terms, the rest are drawn from.
+        speech_llm: decides encoder, tokenizer and embeddings.
+        glossary_size: terms searched for in each utterance.
+        seed: of the draw.
+
+    Raises:
+        ModelError: weights are missing or damaged.
+        TrainingError: no utterance contains a word of the list that is new to the heads.
+    """
+    _, decoder = build_speech_llm(speech_llm, "cpu", 1)
+    embeddings = torch.from_numpy(decoder.token_embeddings())
+    accents: tuple[tuple[Accent, ...], ...] = (("us", "gb"), ("gb",))
+    retrievers = [
+        Retriever.load(
+            weights,
+            embeddings=embeddings,
+            tokenize=decoder.tokenize,
+            pronouncer=Pronouncer(accents=spoken),
+            calibration=UNFITTED,
+        )
+        for spoken in accents
+    ]
+    path = weights / CALIBRATION
+    fit_calibration(
+        retrievers,
+        data=data,
+        rare_words=rare_words,
+        trained=read_spoken_words(weights / SPOKEN_WORDS),
+        glossary_size=glossary_size,
+        seed=seed,
+    ).save(path)
+    return path
+
+
+def fit_calibration(
     retrievers: Sequence[Retriever],
     *,
     data: Sequence[Path],
@@ -68,12 +129,10 @@ def calibrate(
     glossary_size: int = 10_000,
     seed: int = 0,
 ) -> Calibration:
-    """Fit a calibration on development shards.
+    """Fit on development shards.
 
     Args:
-        retrievers: the same stages with different pronouncers; their own calibration is not used.
-            Synthetic speech follows the phonemizer, people do not: a pronouncer of another accent
-            than the voices makes the fit expect as much disagreement as two phonemizers have.
+        retrievers: the same heads with different pronouncers.
         data: directories of shards with frames and texts.
         rare_words: word list; those in a text are its terms, the rest are drawn from.
         trained: words spoken in training; they are left out, since both heads know them better than
@@ -98,9 +157,7 @@ def calibrate(
         for index in [retriever.index([Term(text=word) for word in words])]
         for number, text in enumerate(tqdm(texts, desc="utterances"))
     ]
-    fit = Calibration(
-        background=_background(examples), weights=FIRST_GUESS, bias=0.0, threshold=0.5
-    )
+    fit = replace(UNFITTED, background=_background(examples))
     for _ in range(ROUNDS):
         fit = _fit([_candidates(example, fit) for example in examples], fit.background)
     source = (

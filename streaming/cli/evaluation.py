@@ -78,6 +78,32 @@ def streaming_(
     _show(evaluate.summarise(records), as_json=as_json)
 
 
+@eval_app.command("retrieval")
+def retrieval(
+    manifest: ManifestOption,
+    glossary: Annotated[Path, typer.Option("--glossary", "-g", help="Terms to search for.")],
+    as_json: AsJson = False,
+    dump: DumpOption = None,
+    limit: LimitOption = None,
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Search recordings for every term of a glossary: recall, also of terms new to the heads."""
+    from a2p_engine.training.evaluate import evaluate_retrieval
+
+    report = evaluate_retrieval(
+        manifest=manifest,
+        glossary=glossary,
+        speech_llm=speech_llm,
+        retriever=retriever,
+        device=device,
+        limit=limit,
+        dump=dump,
+    )
+    _show(report.summary(), as_json=as_json)
+
+
 async def _measure(
     url: str, utterances: list[Utterance], glossary: str | None, pace: float
 ) -> list[Record]:

@@ -1,4 +1,4 @@
-"""``a2p synthesize`` and ``a2p train``: a retriever of your own, see docs/training.md."""
+"""The commands ``synthesize``, ``train`` and ``calibrate``: a retriever of your own."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(synthesize)
     app.command()(train)
+    app.command()(calibrate)
 
 
 def synthesize(
@@ -115,3 +116,30 @@ def train(
         stop_after_steps=stop_after_steps,
     )
     note(f"trained head: {path}")
+
+
+def calibrate(
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="Directory with both trained heads.")
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", "-d", help="Directory of development shards. Repeatable."),
+    ],
+    rare_words: Annotated[Path, typer.Option(help="File of rare words, one a line.")],
+    terms: Annotated[int, typer.Option(min=100, help="Size of the glossary searched.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Chooses the glossary.")] = 0,
+    model: ModelOption = "whisper-base",
+) -> None:
+    """Fit the probability of a term to development data; writes calibration.json to WEIGHTS."""
+    from a2p_engine.training import calibrate as calibration
+
+    path = calibration.calibrate(
+        weights=weights,
+        data=data,
+        rare_words=rare_words,
+        speech_llm=model,
+        glossary_size=terms,
+        seed=seed,
+    )
+    note(f"calibration: {path}")

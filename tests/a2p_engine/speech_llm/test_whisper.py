@@ -13,7 +13,13 @@ from a2p_engine.encoders.whisper import WhisperEncoder
 from a2p_engine.errors import AudioError, ModelError
 from a2p_engine.prompt import Prompt
 from a2p_engine.speech_llm.base import DecodeRequest, TimedWord
-from a2p_engine.speech_llm.whisper import WhisperSpeechLLM, echoes, loops, without_loop
+from a2p_engine.speech_llm.whisper import (
+    WhisperSpeechLLM,
+    _with_punctuation,
+    echoes,
+    loops,
+    without_loop,
+)
 from a2p_engine.types import Samples
 
 RECORDING = Path(__file__).parents[3] / "examples" / "data" / "ward_round.flac"
@@ -69,6 +75,23 @@ def test_a_text_that_is_all_repetition_is_a_loop() -> None:
     """By its compression, as in Whisper's own decoder."""
     assert loops("it was the best of times, " * 5)
     assert not loops("it was the best of times, it was the worst of times")
+
+
+def test_what_follows_without_a_space_belongs_to_the_word_before() -> None:
+    """Commas take no time; the second half of a hyphenated word does; ideographs stay apart."""
+    parts = [
+        TimedWord(text=text, start_sample=at, end_sample=at + 10, probability=probability)
+        for text, at, probability in (
+            (" ill", 0, 0.9),
+            ("-disposed", 10, 0.5),
+            (",", 20, 0.1),
+            ("\u4f60", 30, 0.8),
+            ("\u597d", 40, 0.7),
+        )
+    ]
+    joined = _with_punctuation(parts)
+    assert [word.text for word in joined] == [" ill-disposed,", "\u4f60", "\u597d"]
+    assert (joined[0].end_sample, joined[0].probability) == (20, 0.5)
 
 
 def test_the_prompt_read_out_is_an_echo_but_a_spoken_term_is_not() -> None:
