@@ -242,7 +242,8 @@ async def _caption(
     async with client:
         if later:
             await client.edit_glossary(add=later)
-        events = client.caption(_until_interrupted(source))
+        # Before the first event is shown: whoever sees one may press Ctrl-C.
+        events = client.caption(_until(_interruption(), source))
         if as_json:
             async for event in events:
                 print(_json_line(event), flush=True)
@@ -260,22 +261,27 @@ def _json_line(event: Event) -> str:
     return json.dumps({"event": type(event).__name__, **asdict(event)}, ensure_ascii=False)
 
 
-async def _until_interrupted(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """End the audio at the first Ctrl-C, so that the last caption still comes; the second kills."""
+def _interruption() -> asyncio.Event:
+    """Set by the first Ctrl-C from now on; the second one ends the program."""
     import signal
 
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop, interrupted = asyncio.get_running_loop(), asyncio.Event()
 
     def stop() -> None:
-        stopped.set()
+        interrupted.set()
         loop.remove_signal_handler(signal.SIGINT)
 
     loop.add_signal_handler(signal.SIGINT, stop)
-    stopping = asyncio.create_task(stopped.wait())
+    return interrupted
+
+
+async def _until(end: asyncio.Event, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Audio until it ends or ``end`` is set, so that the last caption still comes."""
+    ending = asyncio.create_task(end.wait())
     try:
         while True:
             chunk = asyncio.ensure_future(anext(source, None))
-            await asyncio.wait({chunk, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({chunk, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not chunk.done():
                 chunk.cancel()
                 return
@@ -283,5 +289,4 @@ async def _until_interrupted(source: AsyncIterator[bytes]) -> AsyncIterator[byte
                 return
             yield heard
     finally:
-        stopping.cancel()
-        loop.remove_signal_handler(signal.SIGINT)
+        ending.cancel()
