@@ -91,6 +91,10 @@ def train(
     dev: Annotated[Path, typer.Option(help="Directory of development shards.")],
     out: OutOption,
     rare_words: WordsOption = None,
+    phoneme_head: Annotated[
+        Path | None,
+        typer.Option(help="Trained phoneme head that guides the A2P head.", show_default=False),
+    ] = None,
     model: ModelOption = "whisper-base",
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = True,
     stop_after_steps: Annotated[
@@ -112,6 +116,7 @@ def train(
         out=out,
         model=models.find(model),
         rare_words=rare_words,
+        phoneme_head=phoneme_head,
         resume=resume,
         stop_after_steps=stop_after_steps,
     )
