@@ -27,9 +27,14 @@ def test_the_most_probable_above_the_threshold() -> None:
 
 
 def test_of_two_terms_on_the_same_audio_the_better_one_stays() -> None:
-    """A sound-alike of a better match is not offered; a part of a longer term is."""
-    evidence = _evidence((0.9, 10, 30), (0.8, 12, 30), (0.7, 10, 18))
+    """A sound-alike of a much better match is not offered; a part of a longer term is."""
+    evidence = _evidence((0.9, 10, 30), (0.6, 12, 30), (0.7, 10, 18))
     assert select(evidence, top_k=10, threshold=0.5) == [0, 2]
+
+
+def test_homophones_are_both_offered() -> None:
+    """Equally probable terms on the same audio are for the speech LLM to tell apart."""
+    assert select(_evidence((0.9, 10, 30), (0.88, 10, 30)), top_k=10, threshold=0.5) == [0, 1]
 
 
 def test_an_empty_glossary_offers_nothing() -> None:
