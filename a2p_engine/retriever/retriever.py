@@ -268,11 +268,15 @@ class Retriever:
         said = self._pronouncer.phonemes(form for group in forms for form in group)
         pronunciations: list[list[int]] = []
         term_of: list[int] = []
-        for number, group in enumerate(forms):
-            # The spotter forgives vowels: a reading is worth following if its consonants are new.
+        for number, (term, group) in enumerate(zip(terms, forms, strict=True)):
+            # The spotter forgives vowels: a reading is worth following if its consonants are new,
+            # or if the glossary itself says so.
             ways: dict[tuple[int, ...], list[int]] = {}
-            for reading in (self._symbols(reading) for form in group for reading in said[form]):
-                ways.setdefault(tuple(s for s in reading if s not in self._vowels), reading)
+            for form in group:
+                for reading in map(self._symbols, said[form]):
+                    given = form in term.sounds_like
+                    key = tuple(s for s in reading if given or s not in self._vowels)
+                    ways.setdefault(key, reading)
             for reading in filter(None, ways.values()):
                 pronunciations.append(reading)
                 term_of.append(number)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from a2p_engine import glossary
+from a2p_engine.audio import read_audio
 from a2p_engine.engine import Engine, EngineSettings
 from a2p_engine.errors import AudioError, InputError, UnknownSession
 from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Term
@@ -31,11 +31,9 @@ def terms() -> list[Term]:
 
 
 @pytest.fixture(scope="module")
-def first_sentences() -> Samples:
-    """The first two: bed four came in, and is switched from warfarin to apixaban."""
-    audio, rate = soundfile.read(DATA / "ward_round.flac", dtype="float32")
-    assert rate == HZ
-    return np.asarray(audio[: int(8.4 * HZ)])
+def sentence() -> Samples:
+    """I would add empagliflozin and keep the rosuvastatin at night."""
+    return read_audio(DATA / "ward_round.flac")[int(10.1 * HZ) : int(15.4 * HZ)]
 
 
 def _steps(
@@ -61,38 +59,36 @@ def _steps(
 
 
 def test_glossary_terms_come_out_right_with_place_and_probability(
-    engine: Engine, terms: list[Term], first_sentences: Samples
+    engine: Engine, terms: list[Term], sentence: Samples
 ) -> None:
-    """Warfarin and apixaban are wrong without the glossary and right with it."""
+    """Two drugs are wrong without the glossary and right with it."""
     plain, _ = engine.open(SessionOptions())
     helped, info = engine.open(SessionOptions(), terms)
     assert info.terms == len(terms)
-    *_, without = _steps(engine, plain, first_sentences, start=1000)
-    *_, result = _steps(engine, helped, first_sentences, start=1000)
-    assert "apixaban" not in without.text and not without.terms
-    assert "from warfarin to apixaban" in result.text
+    *_, without = _steps(engine, plain, sentence, start=1000)
+    *_, result = _steps(engine, helped, sentence, start=1000)
+    assert "empagliflozin" not in without.text and not without.terms
+    assert "add empagliflozin and keep the rosuvastatin at night" in result.text
     used = {hit.term: hit for hit in result.terms if hit.used}
-    assert set(used) == {"warfarin", "apixaban"}
+    assert set(used) == {"empagliflozin", "rosuvastatin"}
     for hit in used.values():
         assert 0.0 < hit.probability <= 1.0
         assert hit.start_sample is not None and hit.end_sample is not None
         assert 1000 < hit.start_sample < hit.end_sample <= result.end_sample
-    assert result.end_sample == 1000 + len(first_sentences)
+    assert result.end_sample == 1000 + len(sentence)
 
 
-def test_words_have_times_in_order_and_make_the_text(
-    engine: Engine, first_sentences: Samples
-) -> None:
+def test_words_have_times_in_order_and_make_the_text(engine: Engine, sentence: Samples) -> None:
     """Word times rise within the segment; the words joined are the text."""
     session, _ = engine.open(SessionOptions())
-    *_, result = _steps(engine, session, first_sentences)
+    *_, result = _steps(engine, session, sentence)
     assert "".join(word.text for word in result.words).strip() == result.text
     starts = [word.start_sample for word in result.words]
     assert starts == sorted(starts)
     assert all(0 <= w.start_sample <= w.end_sample <= result.end_sample for w in result.words)
 
 
-def test_committed_text_is_continued(engine: Engine, first_sentences: Samples) -> None:
+def test_committed_text_is_continued(engine: Engine, sentence: Samples) -> None:
     """The hypothesis begins with what was committed, even where the model would write otherwise."""
     session, _ = engine.open(SessionOptions())
     result = engine.step(
@@ -100,61 +96,73 @@ def test_committed_text_is_continued(engine: Engine, first_sentences: Samples) -
             session=session,
             segment_id=0,
             start_sample=0,
-            samples=first_sentences,
-            committed="Good mourning, bed",
+            samples=sentence,
+            committed="I wood add",
         )
     )
-    assert result.text.startswith("Good mourning, bed")
-    assert "racing heart" in result.text
+    assert result.text.startswith("I wood add")
+    assert "at night" in result.text
 
 
 def test_an_edit_counts_from_the_next_step_of_an_open_segment(
-    engine: Engine, first_sentences: Samples
+    engine: Engine, sentence: Samples
 ) -> None:
     """A term added in mid-segment is found in audio heard before; a removed one is gone."""
     session, _ = engine.open(SessionOptions(), [Term(text="levetiracetam")])
     request = StepRequest(
-        session=session, segment_id=0, start_sample=0, samples=first_sentences, final=False
+        session=session, segment_id=0, start_sample=0, samples=sentence, final=False
     )
     assert not engine.step(request).terms
-    added = engine.edit_glossary(session, add=[Term(text="apixaban")], remove=["nonsense"])
+    added = engine.edit_glossary(session, add=[Term(text="rosuvastatin")], remove=["nonsense"])
     assert (added.version, added.terms, added.added) == (2, 2, 1)
     assert added.rejected == (("nonsense", "not in the glossary"),)
     again = StepRequest(
-        session=session, segment_id=0, start_sample=0, samples=first_sentences[:0], final=False
+        session=session, segment_id=0, start_sample=0, samples=sentence[:0], final=False
     )
     result = engine.step(again)
-    assert [hit.term for hit in result.terms] == ["apixaban"]
+    assert [hit.term for hit in result.terms] == ["rosuvastatin"]
     assert result.glossary_version == 2
-    assert engine.edit_glossary(session, remove=["apixaban"]).terms == 1
+    assert engine.edit_glossary(session, remove=["rosuvastatin"]).terms == 1
     assert not engine.step(again).terms
 
 
+def test_a_term_is_found_by_the_way_the_glossary_says_it_sounds(engine: Engine) -> None:
+    """The phonemizer misreads apixaban; a spelling by ear is followed beside its reading."""
+    audio = read_audio(DATA / "ward_round.flac")[: 8 * HZ]
+    offers = []
+    for sounds_like in ((), ("a pix a ban",)):
+        session, _ = engine.open(
+            SessionOptions(threshold=0.0), [Term(text="apixaban", sounds_like=sounds_like)]
+        )
+        *_, last = _steps(engine, session, audio)
+        offers.append(last.terms[0].probability)
+    without, helped = offers
+    assert helped > 0.5 > without
+
+
 def test_interleaved_sessions_do_not_touch_each_other(
-    engine: Engine, terms: list[Term], first_sentences: Samples
+    engine: Engine, terms: list[Term], sentence: Samples
 ) -> None:
     """Two sessions taking turns get what each would get alone."""
     alone = []
-    for vocabulary in (terms, [Term(text="racing heart")]):
+    for vocabulary in (terms, [Term(text="night")]):
         session, _ = engine.open(SessionOptions(), vocabulary)
-        alone.append([result.text for result in _steps(engine, session, first_sentences)])
+        alone.append([result.text for result in _steps(engine, session, sentence)])
     one, _ = engine.open(SessionOptions(), terms)
-    other, _ = engine.open(SessionOptions(), [Term(text="racing heart")])
-    turns = zip(
-        _steps(engine, one, first_sentences), _steps(engine, other, first_sentences), strict=True
-    )
+    other, _ = engine.open(SessionOptions(), [Term(text="night")])
+    turns = zip(_steps(engine, one, sentence), _steps(engine, other, sentence), strict=True)
     mixed = [(left.text, right.text) for left, right in turns]
     assert [list(texts) for texts in zip(*mixed, strict=True)] == alone
 
 
 def test_ticks_give_the_evidence_of_the_whole(
-    engine: Engine, terms: list[Term], first_sentences: Samples
+    engine: Engine, terms: list[Term], sentence: Samples
 ) -> None:
     """Heard in half seconds or at once, the same terms are offered with nearly the same odds."""
     offers = []
     for hop_s in (0.5, 60):
         session, _ = engine.open(SessionOptions(), terms)
-        *_, last = _steps(engine, session, first_sentences, hop_s=hop_s)
+        *_, last = _steps(engine, session, sentence, hop_s=hop_s)
         offers.append({hit.term: hit.probability for hit in last.terms if hit.used})
     ticks, whole = offers
     assert set(ticks) == set(whole)
@@ -162,14 +170,14 @@ def test_ticks_give_the_evidence_of_the_whole(
 
 
 def test_a_glossary_in_a_language_the_retriever_does_not_hear_is_rejected(
-    engine: Engine, first_sentences: Samples
+    engine: Engine, sentence: Samples
 ) -> None:
     """German is captioned without the glossary, and the session is told so."""
     session, info = engine.open(SessionOptions(language="de"), [Term(text="apixaban")])
     assert (info.terms, info.added) == (0, 0)
     assert info.rejected[0][0] == "apixaban"
     assert "heard in en only" in info.rejected[0][1]
-    assert not next(_steps(engine, session, first_sentences)).terms
+    assert not next(_steps(engine, session, sentence)).terms
 
 
 def _chords() -> Samples:
