@@ -20,9 +20,9 @@ LEARNT = [
 ]
 
 
-async def main(path: str) -> None:
+async def main(path: str, url: str = "ws://127.0.0.1:8765/ws") -> None:
     """The first sentence knows no drugs; the ones after it do."""
-    async with CaptionClient("ws://127.0.0.1:8765/ws", glossary=[]) as client:
+    async with CaptionClient(url, glossary=[]) as client:
         async for event in client.caption(stream_file(path)):
             if isinstance(event, SpeechStarted) and event.segment_id == 1:
                 await client.edit_glossary(add=LEARNT)
@@ -33,4 +33,4 @@ async def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

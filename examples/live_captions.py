@@ -14,9 +14,9 @@ from clients.client import CaptionClient
 from clients.events import Final, Partial
 
 
-async def main(path: str) -> None:
+async def main(path: str, url: str = "ws://127.0.0.1:8765/ws") -> None:
     """Committed text is written as it is, text that may still change in brackets."""
-    async with CaptionClient("ws://127.0.0.1:8765/ws", glossary="ward") as client:
+    async with CaptionClient(url, glossary="ward") as client:
         async for event in client.caption(stream_file(path)):
             if isinstance(event, Partial):
                 print(f"  … {event.committed}[{event.volatile}]")
@@ -25,4 +25,4 @@ async def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -12,12 +12,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from a2p_engine.manifest import Recording
 from clients.terminal import TERM_STYLE, TerminalCaptions
 from streaming.cli.local_server import local_server
-from streaming.evaluate import Record, Utterance, measure, percentiles
+from streaming.evaluate import Record, measure, percentiles
 
 DATA = Path(__file__).parent.parent / "examples" / "data"
-RECORDING = Utterance(
+RECORDING = Recording(
     id="ward_round",
     audio=DATA / "ward_round.flac",
     text=(

@@ -19,6 +19,7 @@ import jiwer
 import numpy as np
 
 from a2p_engine.errors import InputError
+from a2p_engine.manifest import Recording
 from a2p_engine.text import mentions, plain
 from clients.audio import AudioFormat, audio_duration_s, stream_file
 from clients.client import CaptionClient
@@ -26,16 +27,6 @@ from clients.events import Event, Final, Partial, SpeechStarted, SpeechStopped
 
 # Silence sent behind a recording, so that its last words end as speech ends in a live stream.
 TRAIL_S = 1.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Utterance:
-    """One line of a manifest; ``text`` is None when only the terms are known."""
-
-    id: str
-    audio: Path
-    text: str | None
-    terms: tuple[str, ...]
 
 
 @dataclass(kw_only=True)
@@ -67,50 +58,21 @@ class Record:
     erased_words: int = 0
 
 
-def read_manifest(path: Path) -> list[Utterance]:
-    """Read JSON lines of {"id", "audio" (relative to the manifest), "text", "terms"}.
-
-    Raises:
-        InputError: the manifest or a line of it cannot be read; the line is named.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read manifest {path}: {error}") from error
-    utterances = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            utterances.append(
-                Utterance(
-                    id=str(entry["id"]),
-                    audio=path.parent / entry["audio"],
-                    text=entry.get("text"),
-                    terms=tuple(entry.get("terms") or ()),
-                )
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}:{number}: not a manifest line: {error!r}") from error
-    return utterances
-
-
 async def speak(
-    url: str, utterance: Utterance, *, glossary: str | None, pace: float = 1.0
+    url: str, recording: Recording, *, glossary: str | None, pace: float = 1.0
 ) -> AsyncIterator[tuple[float, Event]]:
     """Stream one utterance; yield each event with the audio clock (s) at which it came."""
     options = {"stats_interval_ms": 1000}
     client = CaptionClient(url, glossary=glossary or {"terms": []}, options=options)
     async with client:
         begin = time.perf_counter()
-        async for event in client.caption(_with_trail(utterance.audio, pace)):
+        async for event in client.caption(_with_trail(recording.audio, pace)):
             yield (time.perf_counter() - begin) * pace, event
 
 
 async def measure(
     url: str,
-    utterance: Utterance,
+    recording: Recording,
     *,
     glossary: str | None,
     pace: float = 1.0,
@@ -118,16 +80,16 @@ async def measure(
 ) -> Record:
     """Stream one utterance and measure it; ``watch`` sees each event as it comes."""
     record = Record(
-        id=utterance.id,
-        audio_s=audio_duration_s(utterance.audio),
-        reference=utterance.text,
-        terms=utterance.terms,
+        id=recording.id,
+        audio_s=audio_duration_s(recording.audio),
+        reference=recording.text,
+        terms=recording.terms,
     )
     finals: list[str] = []
     began: dict[int, float] = {}
     stopped: dict[int, float] = {}
     shown: dict[int, list[str]] = {}
-    async for clock_s, event in speak(url, utterance, glossary=glossary, pace=pace):
+    async for clock_s, event in speak(url, recording, glossary=glossary, pace=pace):
         watch(event)
         if isinstance(event, SpeechStarted):
             began[event.segment_id] = event.time_s
@@ -156,11 +118,11 @@ async def measure(
 
 
 async def evaluate_streaming(
-    url: str, utterances: Iterable[Utterance], *, glossary: str | None, pace: float = 1.0
+    url: str, recordings: Iterable[Recording], *, glossary: str | None, pace: float = 1.0
 ) -> AsyncIterator[Record]:
     """Measure utterances one after the other, each in a session of its own."""
-    for utterance in utterances:
-        yield await measure(url, utterance, glossary=glossary, pace=pace)
+    for recording in recordings:
+        yield await measure(url, recording, glossary=glossary, pace=pace)
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:

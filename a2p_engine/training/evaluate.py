@@ -17,6 +17,7 @@ from a2p_engine.audio import read_audio
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.engine import WEIGHTS
 from a2p_engine.errors import InputError
+from a2p_engine.manifest import Recording, read_manifest
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import GlossaryIndex, Retriever
 from a2p_engine.speech_llm import build_speech_llm
@@ -27,15 +28,6 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
 DEPTHS = (1, 5, 10, 20, 50)
 _WINDOW_SAMPLES = 28 * SAMPLE_RATE_HZ  # longer recordings are searched window by window
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One line of a manifest, as far as retrieval needs it."""
-
-    id: str
-    audio: Path
-    terms: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +112,7 @@ def evaluate_retrieval(
         InputError: manifest or glossary cannot be used.
         ModelError: weights are missing or damaged.
     """
-    cases = read_cases(manifest)[:limit]
+    cases = read_manifest(manifest)[:limit]
     terms = glossaries.load(glossary).terms
     encoder, decoder = build_speech_llm(speech_llm, device, 1)
     directory = retriever or WEIGHTS / decoder.retriever_weights
@@ -137,40 +129,8 @@ def evaluate_retrieval(
     return report
 
 
-def read_cases(manifest: Path) -> list[Case]:
-    """The lines of a manifest.
-
-    Raises:
-        InputError: it cannot be read, or a line lacks a field; the text names the line.
-    """
-    try:
-        lines = manifest.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read manifest {manifest}: {error}") from error
-    cases = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            cases.append(
-                Case(
-                    id=str(record["id"]),
-                    audio=manifest.parent / record["audio"],
-                    terms=tuple(map(str, record["terms"])),
-                )
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{manifest}, line {number}: not an object with 'id', 'audio' and 'terms'"
-            ) from error
-    if not cases:
-        raise InputError(f"{manifest} lists no recordings")
-    return cases
-
-
 def search(
-    cases: Sequence[Case],
+    cases: Sequence[Recording],
     terms: Sequence[Term],
     *,
     encoder: Encoder,

@@ -14,7 +14,8 @@ from streaming.cli import common
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from streaming.evaluate import Record, Utterance
+    from a2p_engine.manifest import Recording
+    from streaming.evaluate import Record
 
 eval_app = typer.Typer(no_args_is_help=True, help="Measure retrieval and live captions.")
 
@@ -60,10 +61,11 @@ def streaming_(
     """Stream recordings at real-time pace: latency, lag, word errors, terms, insertions."""
     import asyncio
 
+    from a2p_engine.manifest import read_manifest
     from streaming import evaluate
     from streaming.cli.local_server import local_server
 
-    utterances = evaluate.read_manifest(manifest)[:limit]
+    recordings = read_manifest(manifest)[:limit]
     options = ["--speech-llm", speech_llm, "--device", device]
     options += ["--retriever", str(retriever)] if retriever else []
     if glossary is not None:
@@ -72,7 +74,7 @@ def streaming_(
     server: AbstractContextManager[str] = nullcontext(url) if url else local_server(options)
     with server as address:
         name = glossary.stem if glossary else None
-        records = asyncio.run(_measure(address, utterances, name, pace))
+        records = asyncio.run(_measure(address, recordings, name, pace))
     if dump is not None:
         evaluate.dump(records, dump)
     _show(evaluate.summarise(records), as_json=as_json)
@@ -105,7 +107,7 @@ def retrieval(
 
 
 async def _measure(
-    url: str, utterances: list[Utterance], glossary: str | None, pace: float
+    url: str, recordings: list[Recording], glossary: str | None, pace: float
 ) -> list[Record]:
     from rich.console import Console
     from rich.progress import Progress
@@ -115,9 +117,9 @@ async def _measure(
     records = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("utterances", total=len(utterances))
+        task = bar.add_task("recordings", total=len(recordings))
         async for record in evaluate.evaluate_streaming(
-            url, utterances, glossary=glossary, pace=pace
+            url, recordings, glossary=glossary, pace=pace
         ):
             records.append(record)
             bar.advance(task)

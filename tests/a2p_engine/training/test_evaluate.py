@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from a2p_engine.errors import InputError
-from a2p_engine.training.evaluate import Found, RetrievalReport, evaluate_retrieval, read_cases
+from a2p_engine.training.evaluate import Found, RetrievalReport, evaluate_retrieval
 from a2p_engine.training.voices import HibariVoice
 
 
@@ -62,21 +61,3 @@ def test_recall_is_counted_for_all_and_for_terms_never_spoken() -> None:
         "n": 2,
         "recall": {"1": 0.0, "5": 0.0, "10": 0.0, "20": 0.5, "50": 0.5},
     }
-
-
-@pytest.mark.parametrize("line", ["nonsense", "[]", '{"id": 1, "audio": "a.flac"}'])
-def test_a_bad_line_of_a_manifest_is_named(tmp_path: Path, line: str) -> None:
-    """File and line number are in the error."""
-    path = tmp_path / "manifest.jsonl"
-    path.write_text('{"id": "a", "audio": "a.flac", "terms": []}\n' + line + "\n")
-    with pytest.raises(InputError, match="line 2"):
-        read_cases(path)
-
-
-def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
-    """There is nothing to measure."""
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(InputError, match="no recordings"):
-        read_cases(tmp_path / "empty.jsonl")
-    with pytest.raises(InputError, match="cannot read"):
-        read_cases(tmp_path / "absent.jsonl")
