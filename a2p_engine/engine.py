@@ -7,6 +7,7 @@ record from ``a2p_engine.types``; what belongs to a session stays in here, behin
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -33,10 +34,13 @@ from a2p_engine.types import (
     SessionOptions,
     StepRequest,
     StepResult,
+    Task,
     Term,
     TermHit,
     Word,
 )
+
+log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
 # Indexed glossaries kept for the next session that brings the same terms.
@@ -220,16 +224,21 @@ class Engine:
             encoded = self._encoder.encode(samples)
         with _timed(timings_ms, "retrieve"):
             hits = self._retrieve(session, segment, encoded.frames)
+            spellings = [_spelling(term, session.options.task) for term, _ in hits]
         with _timed(timings_ms, "decode"):
             hypothesis = self._speech_llm.decode(
                 DecodeRequest(
                     samples=samples,
                     encoded=encoded,
-                    terms=[hit.term for hit in hits],
+                    terms=spellings,
                     committed=request.committed,
                     language=session.options.language,
                     task=session.options.task,
                 )
+            )
+        if hypothesis.prompt.trimmed:
+            log.warning(
+                "%d of %d terms found no room in the prompt", hypothesis.prompt.trimmed, len(hits)
             )
         if request.final:
             session.segment = None
@@ -251,7 +260,10 @@ class Engine:
             text=text,
             words=words,
             end_sample=begin + len(samples),
-            terms=tuple(replace(hit, used=mentions(text, hit.term)) for hit in hits),
+            terms=tuple(
+                replace(hit, used=mentions(text, spelling))
+                for (_, hit), spelling in zip(hits, spellings, strict=True)
+            ),
             language=hypothesis.language,
             glossary_version=session.glossary_version,
             trimmed_terms=hypothesis.prompt.trimmed,
@@ -288,7 +300,7 @@ class Engine:
 
     def _retrieve(
         self, session: _Session, segment: _Segment, frames: npt.NDArray[np.float32]
-    ) -> list[TermHit]:
+    ) -> list[tuple[Term, TermHit]]:
         index, retriever = session.index, self._retriever
         if index is None or retriever is None or not session.options.top_k:
             return []
@@ -300,7 +312,10 @@ class Engine:
         if threshold is None:
             threshold = retriever.calibration.threshold
         chosen = select(evidence, top_k=session.options.top_k, threshold=threshold)
-        return [self._hit(index, evidence, term, segment.start_sample) for term in chosen]
+        return [
+            (index.terms[term], self._hit(index, evidence, term, segment.start_sample))
+            for term in chosen
+        ]
 
     def _hit(self, index: GlossaryIndex, evidence: Evidence, term: int, begin: int) -> TermHit:
         found = np.isfinite(evidence.cost[term])
@@ -332,6 +347,11 @@ class Engine:
             return self._sessions[handle]
         except KeyError:
             raise UnknownSession(f"session {handle!r} is not open") from None
+
+
+def _spelling(term: Term, task: Task) -> str:
+    """How a term is to be written: a translation writes its target form."""
+    return term.target if task == "translate" and term.target else term.text
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from a2p_engine import glossary
 from a2p_engine.audio import read_audio
 from a2p_engine.engine import Engine, EngineSettings
 from a2p_engine.errors import AudioError, InputError, UnknownSession
+from a2p_engine.speech_llm import DecodeRequest, Hypothesis
 from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Term
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
@@ -138,6 +139,25 @@ def test_a_term_is_found_by_the_way_the_glossary_says_it_sounds(engine: Engine) 
         offers.append(last.terms[0].probability)
     without, helped = offers
     assert helped > 0.5 > without
+
+
+def test_a_translation_is_told_the_target_form(
+    engine: Engine, sentence: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A term is retrieved by what is said and prompted in the form it is to be written in."""
+    told: list[list[str]] = []
+    decode = engine._speech_llm.decode
+
+    def listen(request: DecodeRequest) -> Hypothesis:
+        told.append(list(request.terms))
+        return decode(request)
+
+    monkeypatch.setattr(engine._speech_llm, "decode", listen)
+    for options in (SessionOptions(), SessionOptions(task="translate")):
+        session, _ = engine.open(options, [Term(text="rosuvastatin", target="Crestor")])
+        *_, result = _steps(engine, session, sentence, hop_s=60)
+        assert [hit.term for hit in result.terms] == ["rosuvastatin"]
+    assert told == [["rosuvastatin"], ["Crestor"]]
 
 
 def test_interleaved_sessions_do_not_touch_each_other(
