@@ -1,0 +1,61 @@
+"""The parity command on files of the released form, made by the test from the dense module."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from a2p_engine.parity import main
+from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever, MergeType
+
+
+def _write(path: Path, merge: MergeType, fc: bool, error: float = 0.0) -> None:
+    torch.manual_seed(1)
+    module = AttentionRetriever(AttentionConfig(width=16, heads=2, merge=merge, fc=fc)).eval()
+    inputs = {
+        "token_embeddings": torch.randn(20, 16),
+        "term_token_ids": torch.randint(0, 20, (9, 3)),
+        "term_token_mask": (torch.arange(3) < torch.randint(1, 4, (9, 1))).float(),
+        "audio": torch.randn(2, 12, 16),
+        "audio_mask": (torch.arange(12) < torch.tensor([[12], [9]])).float(),
+    }
+    with torch.no_grad():
+        output = module(*inputs.values()) + error
+    state = {f"model.{name}": value for name, value in module.state_dict().items()}
+    config = {
+        "n_embed": 16,
+        "retriever_n_head": 2,
+        "retriever_merge_type": merge,
+        "retriever_audio_word_fc": fc,
+    }
+    save_file(state | inputs | {"log_probs": output}, path, {"config": json.dumps(config)})
+
+
+@pytest.mark.parametrize(("merge", "fc"), [("add", True), ("add", False), ("fc", True)])
+def test_every_merge_type_agrees_with_padding_and_in_chunks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], merge: MergeType, fc: bool
+) -> None:
+    """Dense, folded and chunked forms are all within the tolerance."""
+    _write(tmp_path / "p.safetensors", merge, fc)
+    assert main([str(tmp_path / "p.safetensors")]) == 0
+    differences = json.loads(capsys.readouterr().out)["largest_difference"]
+    assert len(differences) == 5
+    assert max(differences.values()) < 1e-4
+
+
+def test_disagreement_fails(tmp_path: Path) -> None:
+    """An output that is off by a thousandth is noticed."""
+    _write(tmp_path / "p.safetensors", "add", True, error=1e-3)
+    assert main([str(tmp_path / "p.safetensors")]) == 1
+
+
+def test_other_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not a parity file is an error of one line; no argument is a usage error."""
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    assert main([str(tmp_path / "x.safetensors")]) == 1
+    assert "x.safetensors is not a parity file" in capsys.readouterr().err
+    assert main([]) == 2
