@@ -2,8 +2,8 @@
 
 A parity file is a safetensors file with the module's state dict under ``model.``, its configuration
 as JSON in the metadata, an input (token_embeddings, term_token_ids, term_token_mask, audio,
-audio_mask) and the module's output (log_probs). Printed is, per file, the largest absolute difference
-of the class-1 log-probability; the exit status is 1 when one of them is above ``TOLERANCE``.
+audio_mask) and the module's output (log_probs). Printed is, per file, the largest absolute
+difference of the class-1 log-probability; the exit status is 1 when one is above ``TOLERANCE``.
 """
 
 from __future__ import annotations
