@@ -22,8 +22,9 @@ import torch
 
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.errors import InputError, UnknownSession
+from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
-from a2p_engine.retriever.retriever import Evidence, GlossaryIndex, Retriever, RetrieverState
+from a2p_engine.retriever.retriever import Evidence, Progress, Retriever, RetrieverState
 from a2p_engine.selection import select
 from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, build_speech_llm
 from a2p_engine.text import mentions
@@ -57,20 +58,21 @@ class EngineSettings:
             speech LLM.
         device: ``cpu``, ``cuda`` or ``auto``.
         workers: steps that may run at the same time.
+        threads: threads that torch uses in each; None leaves the process's setting alone.
     """
 
     speech_llm: str = "whisper-base"
     retriever: Path | None = None
     device: Device = "auto"
     workers: int = 2
+    threads: int | None = None
 
 
 @dataclass
 class _Segment:
     number: int
     start_sample: int
-    retrieval: RetrieverState | None
-    glossary_version: int
+    retrieval: RetrieverState | None = None
     chunks: list[Samples] = field(default_factory=list)
 
     def samples(self) -> Samples:
@@ -83,9 +85,16 @@ class _Segment:
 class _Session:
     options: SessionOptions
     index: GlossaryIndex | None
-    glossary_version: int
+    glossary_version: int = 0
+    heard_samples: int = 0
     segment: _Segment | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of everything above
+    editing: threading.Lock = field(default_factory=threading.Lock)  # one edit at a time
+
+    @property
+    def open_sample(self) -> int:
+        """Where audio begins that has no final yet."""
+        return self.segment.start_sample if self.segment else self.heard_samples
 
 
 class Engine:
@@ -113,6 +122,7 @@ class Engine:
         self._retriever: Retriever | None = None
         self._sessions: dict[str, _Session] = {}
         self._indexes: OrderedDict[tuple[Term, ...], GlossaryIndex] = OrderedDict()
+        self._mapped_indexes: dict[Path, GlossaryIndex] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -124,6 +134,8 @@ class Engine:
             ModelError: weights are missing or damaged; the text says how to get them.
         """
         settings = settings or EngineSettings()
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         encoder, speech_llm = build_speech_llm(
             settings.speech_llm, settings.device, settings.workers
         )
@@ -135,6 +147,7 @@ class Engine:
                 embeddings=torch.from_numpy(speech_llm.token_embeddings()),
                 tokenize=speech_llm.tokenize,
                 pronouncer=Pronouncer(),
+                device=torch_device(settings.device),
             )
 
         return cls(encoder=encoder, speech_llm=speech_llm, new_retriever=new_retriever)
@@ -154,16 +167,44 @@ class Engine:
         """Longest segment in seconds."""
         return self._speech_llm.max_samples / SAMPLE_RATE_HZ
 
+    def save_index(
+        self, terms: Sequence[Term], path: Path, progress: Progress | None = None
+    ) -> None:
+        """Index a glossary into a file that ``open`` and ``load_index`` map; see the retriever.
+
+        Raises:
+            GlossaryError: the file cannot be written.
+        """
+        self._loaded_retriever().save_index(terms, path, self.speech_llm, progress)
+
+    def load_index(self, path: Path) -> int:
+        """Map an index file, once; returns the number of its terms.
+
+        Raises:
+            GlossaryError: the file is missing, damaged or made for another speech LLM.
+        """
+        return self._mapped(path).size
+
     def open(
-        self, options: SessionOptions, glossary: Sequence[Term] = ()
+        self,
+        options: SessionOptions,
+        glossary: Sequence[Term] = (),
+        *,
+        index: Path | None = None,
     ) -> tuple[str, GlossaryInfo]:
         """Begin a session.
+
+        Args:
+            options: what is asked for.
+            glossary: terms to listen for.
+            index: file of further terms.
 
         Returns:
             The session's handle and its glossary's first version.
 
         Raises:
             InputError: the language or task is not one of the model's.
+            GlossaryError: the index cannot be used.
         """
         if options.language not in (*self.languages, "auto"):
             raise InputError(
@@ -171,32 +212,41 @@ class Engine:
                 f"accepted are auto, {', '.join(self.languages)}"
             )
         handle = f"s{next(self._numbers)}"
-        session = _Session(options, None, glossary_version=0)
-        info = self._replace_terms(session, {}, glossary)
-        self._sessions[handle] = session
-        return handle, info
+        heard = options.language in (*self._speech_llm.retriever_languages, "auto")
+        base = self._mapped(index) if index is not None and heard else None
+        self._sessions[handle] = _Session(options, base)
+        return handle, self.edit_glossary(handle, add=glossary)
 
     def edit_glossary(
         self, session: str, *, add: Sequence[Term] = (), remove: Sequence[str] = ()
     ) -> GlossaryInfo:
-        """Change a session's glossary; the next step, even of an open segment, scores the new one.
+        """Change a session's glossary; the next step scores all of the open segment with it.
 
-        A term added under the text of an old one replaces it.
+        A term added under the text of an old one replaces it. Steps of the session may go on while
+        the edit is made ready.
 
         Raises:
             UnknownSession: the handle is not open.
         """
         found = self._session(session)
-        terms = {term.text: term for term in (found.index.terms if found.index else ())}
-        missing = [text for text in remove if text not in terms]
-        for text in set(remove) - set(missing):
-            del terms[text]
-        removed = len(set(remove) - set(missing))
-        info = self._replace_terms(found, terms, add)
-        return replace(
-            info,
-            removed=removed,
-            rejected=(*info.rejected, *((text, "not in the glossary") for text in missing)),
+        add, rejected = self._accepted(found.options, add)
+        with found.editing:
+            before = found.index
+            missing = tuple(text for text in remove if before is None or before.find(text) is None)
+            # Made beside the steps of the session; only the exchange waits for one under way.
+            after = self._edited(before, add, remove)
+            kept = before.size - (len(set(remove)) - len(set(missing))) if before else 0
+            with found.lock:
+                found.index = after
+                found.glossary_version += 1
+                from_sample = found.open_sample
+        return GlossaryInfo(
+            version=found.glossary_version,
+            terms=after.size if after else 0,
+            added=(after.size if after else 0) - kept,
+            removed=len(set(remove)) - len(set(missing)),
+            rejected=(*rejected, *((text, "not in the glossary") for text in missing)),
+            from_sample=from_sample,
         )
 
     def step(self, request: StepRequest) -> StepResult:
@@ -240,6 +290,7 @@ class Engine:
             log.warning(
                 "%d of %d terms found no room in the prompt", hypothesis.prompt.trimmed, len(hits)
             )
+        session.heard_samples = segment.start_sample + len(samples)
         if request.final:
             session.segment = None
         text = "".join(word.text for word in hypothesis.words).strip()
@@ -270,30 +321,30 @@ class Engine:
             timings_ms=timings_ms,
         )
 
-    def _replace_terms(
-        self, session: _Session, kept: dict[str, Term], add: Sequence[Term]
-    ) -> GlossaryInfo:
+    def _accepted(
+        self, options: SessionOptions, terms: Sequence[Term]
+    ) -> tuple[Sequence[Term], tuple[tuple[str, str], ...]]:
+        """The terms that can be listened for in the session's language, and the others."""
         known = self._speech_llm.retriever_languages
-        rejected: tuple[tuple[str, str], ...] = ()
-        if add and session.options.language not in (*known, "auto"):
-            reason = f"terms are heard in {', '.join(known)} only; captions go on without them"
-            rejected, add = tuple((term.text, reason) for term in add), ()
-        terms = kept | {term.text: term for term in add}
-        index = self._index(tuple(terms.values())) if terms else None
-        with session.lock:
-            session.index = index
-            session.glossary_version += 1
-        return GlossaryInfo(
-            version=session.glossary_version,
-            terms=len(terms),
-            added=len(terms) - len(kept),
-            rejected=rejected,
-        )
+        if options.language in (*known, "auto"):
+            return terms, ()
+        reason = f"terms are heard in {', '.join(known)} only; captions go on without them"
+        return (), tuple((term.text, reason) for term in terms)
+
+    def _edited(
+        self, index: GlossaryIndex | None, add: Sequence[Term], remove: Sequence[str]
+    ) -> GlossaryIndex | None:
+        add = tuple({term.text: term for term in add}.values())
+        if index is None:
+            return self._index(add) if add else None
+        if not add and not remove:
+            return index
+        return self._loaded_retriever().edit(index, add=add, remove=remove)
 
     def _open_segment(self, session: _Session, request: StepRequest) -> _Segment:
         segment = session.segment
         if segment is None or segment.number != request.segment_id:
-            segment = _Segment(request.segment_id, request.start_sample, None, 0)
+            segment = _Segment(request.segment_id, request.start_sample)
             session.segment = segment
         segment.chunks.append(request.samples)
         return segment
@@ -304,34 +355,37 @@ class Engine:
         index, retriever = session.index, self._retriever
         if index is None or retriever is None or not session.options.top_k:
             return []
-        if segment.retrieval is None or segment.glossary_version != session.glossary_version:
-            segment.retrieval = retriever.start(index)
-            segment.glossary_version = session.glossary_version
+        if segment.retrieval is None:
+            segment.retrieval = retriever.start()
         evidence = retriever.step(index, segment.retrieval, frames)
         threshold = session.options.threshold
         if threshold is None:
             threshold = retriever.calibration.threshold
         chosen = select(evidence, top_k=session.options.top_k, threshold=threshold)
-        return [
-            (index.terms[term], self._hit(index, evidence, term, segment.start_sample))
-            for term in chosen
-        ]
+        return [self._hit(index, evidence, place, segment.start_sample) for place in chosen]
 
-    def _hit(self, index: GlossaryIndex, evidence: Evidence, term: int, begin: int) -> TermHit:
-        found = np.isfinite(evidence.cost[term])
+    def _hit(
+        self, index: GlossaryIndex, evidence: Evidence, place: int, begin: int
+    ) -> tuple[Term, TermHit]:
+        term = index[int(evidence.term[place])]
+        found = np.isfinite(evidence.cost[place])
         hop = self._encoder.hop_samples
-        return TermHit(
-            term=index.terms[term].text,
-            probability=float(evidence.probability[term]),
-            start_sample=begin + int(evidence.start[term]) * hop if found else None,
-            end_sample=begin + int(evidence.end[term]) * hop if found else None,
+        return term, TermHit(
+            term=term.text,
+            probability=float(evidence.probability[place]),
+            start_sample=begin + int(evidence.start[place]) * hop if found else None,
+            end_sample=begin + int(evidence.end[place]) * hop if found else None,
         )
 
-    def _index(self, terms: tuple[Term, ...]) -> GlossaryIndex:
+    def _loaded_retriever(self) -> Retriever:
         with self._lock:
             if self._retriever is None:
                 self._retriever = self._new_retriever()
-            retriever = self._retriever
+            return self._retriever
+
+    def _index(self, terms: tuple[Term, ...]) -> GlossaryIndex:
+        retriever = self._loaded_retriever()
+        with self._lock:
             if terms in self._indexes:
                 self._indexes.move_to_end(terms)
                 return self._indexes[terms]
@@ -342,11 +396,26 @@ class Engine:
                 self._indexes.popitem(last=False)
         return index
 
+    def _mapped(self, path: Path) -> GlossaryIndex:
+        if path not in self._mapped_indexes:
+            index = self._loaded_retriever().load_index(path, self.speech_llm)
+            self._mapped_indexes[path] = index
+        return self._mapped_indexes[path]
+
     def _session(self, handle: str) -> _Session:
         try:
             return self._sessions[handle]
         except KeyError:
             raise UnknownSession(f"session {handle!r} is not open") from None
+
+
+def torch_device(device: Device) -> torch.device:
+    """Where torch computes; not every installation of it can use a GPU that CTranslate2 can."""
+    if device != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    if device == "cuda":
+        log.warning("this build of torch has no CUDA: terms are scored on the CPU")
+    return torch.device("cpu")
 
 
 def _spelling(term: Term, task: Task) -> str:

@@ -18,7 +18,7 @@ from a2p_engine.errors import GlossaryError
 from a2p_engine.types import Term
 
 MAX_TERM_CHARS = 100
-_FIELDS = ("term", "sounds_like", "target", "weight")
+_FIELDS = ("term", "sounds_like", "target", "weight", "enabled")
 
 
 class Parsed(NamedTuple):
@@ -40,7 +40,7 @@ def load(path: Path | str) -> Parsed:
 
     ``.txt`` (or none): one term a line, ``#`` starts a comment line. ``.csv``/``.tsv``: a header
     with ``term`` and optionally ``sounds_like`` (several separated by ``|``), ``target``,
-    ``weight``.
+    ``weight``, ``enabled`` (``true`` or ``false``).
     ``.json``: a list of strings or objects with those keys.
 
     Raises:
@@ -110,6 +110,7 @@ def _parse_entry(entry: str | Mapping[str, Any]) -> Term:
         sounds_like=_sounds_like(entry.get("sounds_like")),
         target=_target(entry.get("target")),
         weight=_weight(entry.get("weight")),
+        enabled=_enabled(entry.get("enabled")),
     )
 
 
@@ -152,6 +153,16 @@ def _weight(value: object) -> float:
     if not 0.0 < weight <= 1000.0:
         raise GlossaryError("'weight' must be above 0 and at most 1000")
     return weight
+
+
+def _enabled(value: object) -> bool:
+    if value is None or value == "":
+        return True
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower())
+    if not isinstance(value, bool):
+        raise GlossaryError("'enabled' must be true or false")
+    return value
 
 
 def _decode(data: bytes) -> tuple[str, list[str]]:

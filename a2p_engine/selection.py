@@ -12,10 +12,11 @@ RIVAL_OVERLAP = 0.6
 # A rival goes when the odds of the other are so many times better; homophones are left to the
 # speech LLM, which knows the context.
 RIVAL_ODDS = 4.0
+_NEVER = 1e-30  # a term that is switched off has probability zero, and no threshold offers it
 
 
 def select(evidence: Evidence, *, top_k: int, threshold: float) -> list[int]:
-    """Numbers of at most ``top_k`` terms, most probable first.
+    """Places in the evidence of at most ``top_k`` terms, most probable first.
 
     A term is passed over when it is less probable than ``threshold``, or when a much more probable
     one claims most of the same audio.
@@ -27,7 +28,7 @@ def select(evidence: Evidence, *, top_k: int, threshold: float) -> list[int]:
     best = np.argpartition(-probability, count - 1)[:count]
     best = best[np.lexsort((best, -probability[best]))]
     chosen: list[int] = []
-    for term in best[probability[best] >= threshold]:
+    for term in best[probability[best] >= max(threshold, _NEVER)]:
         if not any(_rivals(evidence, int(term), other) for other in chosen):
             chosen.append(int(term))
         if len(chosen) == top_k:

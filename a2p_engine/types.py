@@ -31,12 +31,14 @@ class Term:
         sounds_like: other spellings that are pronounced like the term ("ay pixa ban").
         target: the term's translation, used when the task is ``translate``.
         weight: prior odds factor, 1.0 is neutral, 2.0 doubles the odds that the term was said.
+        enabled: whether the term is listened for; a disabled one stays in the glossary, silent.
     """
 
     text: str
     sounds_like: tuple[str, ...] = ()
     target: str | None = None
     weight: float = 1.0
+    enabled: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +147,8 @@ class GlossaryInfo:
         added: terms that were new.
         removed: terms that were taken out.
         rejected: (entry, reason) of entries that were not taken.
+        from_sample: index in the session from which on audio is scored with this version: the
+            beginning of the open segment, or the end of what was heard.
     """
 
     version: int
@@ -152,3 +156,4 @@ class GlossaryInfo:
     added: int = 0
     removed: int = 0
     rejected: tuple[tuple[str, str], ...] = ()
+    from_sample: int = 0

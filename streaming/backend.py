@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from a2p_engine.types import GlossaryInfo, SessionOptions, StepRequest, StepResult, Term
@@ -26,10 +27,18 @@ class Backend(Protocol):
     @property
     def speech_llm(self) -> str: ...  # noqa: D102
 
+    def load_index(self, path: Path) -> int:
+        """Map a file of indexed terms; returns how many there are."""
+        ...
+
     def open(
-        self, options: SessionOptions, glossary: Sequence[Term] = ()
+        self,
+        options: SessionOptions,
+        glossary: Sequence[Term] = (),
+        *,
+        index: Path | None = None,
     ) -> tuple[str, GlossaryInfo]:
-        """Begin a session; returns its handle."""
+        """Begin a session with some terms and those of an index file; returns its handle."""
         ...
 
     def edit_glossary(

@@ -1,8 +1,9 @@
 """Threads for everything that blocks, so that no model ever runs on the event loop.
 
-The engine and the voice detectors have threads of their own: a detector decides when speech ends
+Steps, voice detectors and glossaries have threads of their own. A detector decides when speech ends
 and must not queue behind engine steps. It takes about 1 ms per 32 ms of audio without holding the
-interpreter's lock, so threads really do run it beside the loop.
+interpreter's lock, so threads really do run it beside the loop. A long glossary takes seconds to
+open or to edit, during which captions go on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TypeVar
 from streaming.backend import Backend
 
 LISTENING_THREADS = 2
+PREPARING_THREADS = 2
 
 Result = TypeVar("Result")
 
@@ -28,13 +30,18 @@ class EngineRoom:
         self.engine = engine
         self._free = workers
         self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
-        # One thread more than steps, so that opening a session need not wait for a step to end.
+        # One thread more than steps, so that closing a session need not wait for a step to end.
         self._stepping = ThreadPoolExecutor(workers + 1, thread_name_prefix="engine")
+        self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="glossary")
         self._listening = ThreadPoolExecutor(LISTENING_THREADS, thread_name_prefix="listen")
 
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do blocking work of the engine in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._stepping, work)
+
+    async def prepare(self, work: Callable[[], Result]) -> Result:
+        """Open a session or edit its glossary in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, work)
 
     async def listen(self, work: Callable[[], Result]) -> Result:
         """Run a voice detector in a thread."""
@@ -76,4 +83,5 @@ class EngineRoom:
     def close(self) -> None:
         """Give the threads back; what they are at is finished first."""
         self._stepping.shutdown(wait=True)
+        self._preparing.shutdown(wait=True)
         self._listening.shutdown(wait=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from a2p_engine import glossary
 from a2p_engine.types import SessionOptions, Term
@@ -29,6 +29,7 @@ from streaming.settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 Terms = tuple[Term, ...]
+INDEX_SUFFIX = ".safetensors"
 AUTO_LANGUAGE = "auto"
 SEGMENT_MARGIN_S = 1.0  # a cut comes up to a detector frame late
 
@@ -41,14 +42,27 @@ class Connected(Protocol):
         ...
 
 
-def load_glossaries(paths: Mapping[str, Path]) -> dict[str, Terms]:
+class Indexed(NamedTuple):
+    """A glossary that the engine maps from a file and that is never seen here."""
+
+    path: Path
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def load_glossaries(paths: Mapping[str, Path], engine: Backend) -> dict[str, Terms | Indexed]:
     """Read the server's glossaries; what they hold that cannot be used is logged.
 
     Raises:
         GlossaryError: a file cannot be read.
     """
-    loaded = {}
+    loaded: dict[str, Terms | Indexed] = {}
     for name, path in paths.items():
+        if path.suffix == INDEX_SUFFIX:
+            loaded[name] = Indexed(path, engine.load_index(path))
+            continue
         parsed = glossary.load(path)
         loaded[name] = tuple(parsed.terms)
         for note in parsed.notes:
@@ -63,7 +77,7 @@ class Hub:
     """Admits connections, opens sessions, and sees them out when the server stops.
 
     Attributes:
-        glossaries: terms by the name that clients ask for.
+        glossaries: by the name that clients ask for.
         draining: set once the server is stopping.
     """
 
@@ -72,7 +86,7 @@ class Hub:
     ) -> None:
         self.settings = settings
         self.engine = engine
-        self.glossaries = load_glossaries(settings.glossaries)
+        self.glossaries = load_glossaries(settings.glossaries, engine)
         self.draining = False
         self._room = EngineRoom(engine, settings.workers)
         self._publishers = publishers
@@ -155,8 +169,10 @@ class Hub:
             threshold=start.options.threshold,
         )
         detector = await self._room.listen(partial(vad.create, start.options.vad))
-        terms, rejected = await self._room.call(partial(self._terms, start.glossary))
-        handle, info = await self._room.call(partial(self.engine.open, options, terms))
+        terms, index, rejected = await self._room.prepare(partial(self._terms, start.glossary))
+        handle, info = await self._room.prepare(
+            partial(self.engine.open, options, terms, index=index)
+        )
         session_id = secrets.token_hex(8)
         started = SessionStarted(
             session_id=session_id,
@@ -189,18 +205,19 @@ class Hub:
             words=start.options.words,
         )
 
-    def _terms(self, choice: GlossaryChoice) -> tuple[Terms, list[tuple[str, str]]]:
-        """Terms of a choice and what was rejected of it; an unextended glossary stays one object.
+    def _terms(self, choice: GlossaryChoice) -> tuple[Terms, Path | None, list[tuple[str, str]]]:
+        """Terms, index file and rejected entries of a choice.
 
-        The engine may so recognise a glossary that many sessions share.
+        An unextended glossary stays one object, so that the engine recognises what sessions share.
         """
         name = self.settings.default_glossary if choice.default else choice.name
         named = self.glossaries[name] if name is not None else ()
-        if not choice.entries:
-            return named, []
         parsed = glossary.parse_entries(choice.entries)
-        known = {term.text for term in named}
-        return (*named, *(term for term in parsed.terms if term.text not in known)), parsed.rejected
+        if isinstance(named, Indexed):
+            return tuple(parsed.terms), named.path, parsed.rejected
+        known = {term.text for term in named} if parsed.terms else set()
+        fresh = tuple(term for term in parsed.terms if term.text not in known)
+        return (*named, *fresh) if fresh else named, None, parsed.rejected
 
     def _publish(self, session_id: str, event: Event) -> None:
         for publisher in self._publishers:

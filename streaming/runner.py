@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -56,7 +55,7 @@ class SessionRunner:
         self._emit = emit
         self._publish = publish
         self._max_backlog = samples(max_backlog_s)
-        self._edits: deque[EditGlossary] = deque()
+        self._editing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._hearing = asyncio.Lock()
@@ -75,16 +74,16 @@ class SessionRunner:
                 await self._progress.wait()
 
     def edit_glossary(self, edit: EditGlossary) -> None:
-        """Take a glossary edit; it is made between two steps."""
-        self._edits.append(edit)
-        self._wake.set()
+        """Take a glossary edit; it is made in turn, beside the steps, which do not wait for it."""
+        self._editing = asyncio.create_task(self._edit(edit, self._editing))
 
     def flush(self) -> None:
         """End the open segment now."""
         self._tell(self._core.flush())
 
     async def stop(self) -> None:
-        """End of audio; harmless when it has ended already."""
+        """End of audio, after the edits that came before it; harmless when it has ended already."""
+        await self._edits_made()
         async with self._hearing:
             if self._core.finishing:
                 return
@@ -101,15 +100,15 @@ class SessionRunner:
         await self.stop()
 
     async def work(self) -> None:
-        """Work requests and edits off until the session has ended.
+        """Work requests off until the session has ended.
 
         Raises:
             ShuttingDown: it ended because the server stops.
         """
         while True:
             self._wake.clear()
-            while self._edits or self._core.ready:
-                await (self._edit(self._edits.popleft()) if self._edits else self._step())
+            while self._core.ready:
+                await self._step()
             if self._core.ended:
                 break
             await self._wake.wait()
@@ -131,6 +130,7 @@ class SessionRunner:
             self._publish(error_event(ClientGone("the session was broken off"), fatal=True))
         if self._engine_call is not None:
             await asyncio.gather(self._engine_call, return_exceptions=True)
+        await self._edits_made()
         try:
             await self._room.call(partial(self._room.engine.close, self._handle))
         except Exception:
@@ -157,22 +157,29 @@ class SessionRunner:
         self._tell(events)
         self._progress.set()
 
-    async def _edit(self, edit: EditGlossary) -> None:
+    async def _edit(self, edit: EditGlossary, earlier: asyncio.Task[None] | None) -> None:
+        if earlier is not None:
+            await earlier
         try:
-            info, rejected = await self._engine(partial(self._apply_edit, edit))
+            info, rejected = await self._room.prepare(partial(self._apply_edit, edit))
         except Exception as error:
             logger.warning("glossary edit failed: %s", error)
             self._tell([error_event(error, fatal=False)])
             return
+        self._core.glossary_changed()
         updated = GlossaryUpdated(
             version=info.version,
             terms=info.terms,
             added=info.added,
             removed=info.removed,
-            audio_time_sample=self._core.glossary_changed(),
+            audio_time_sample=info.from_sample,
             rejected=(*rejected, *info.rejected),
         )
         self._tell([updated])
+
+    async def _edits_made(self) -> None:
+        if self._editing is not None:
+            await asyncio.shield(self._editing)
 
     def _apply_edit(self, edit: EditGlossary) -> tuple[GlossaryInfo, list[tuple[str, str]]]:
         parsed = glossary.parse_entries(edit.add)

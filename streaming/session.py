@@ -152,15 +152,10 @@ class SessionCore:
         segment.failed = True
         return [error_event(error, fatal=False), *self._settle()]
 
-    def glossary_changed(self) -> int:
-        """Have everything that has no final yet decoded with the new glossary.
-
-        Returns:
-            Index of the first sample for which the new glossary counts.
-        """
+    def glossary_changed(self) -> None:
+        """Have everything that has no final yet decoded with the new glossary."""
         for segment in self._line:
             segment.stale = True
-        return self._line[0].start if self._line else self._buffer.end
 
     def flush(self) -> list[Event]:
         """End the open segment now; ``flushed`` comes once everything said so far has its final."""

@@ -8,7 +8,8 @@ back through ``audio_word_fc`` and the attention's output projection,
     g(token)    = prior(token) + sum_h sum_t softmax_t(q[token, h] . k[t, h] / sqrt(d)) * e[t, h]
 
 where e[t, h] is the value projection of frame t contracted with a. The key bias shifts all of a
-token's scores alike and cancels in the softmax.
+token's scores alike and cancels in the softmax. Queries carry the factor log2(e) / sqrt(d), so that
+the softmax is taken with powers of two.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class FoldedHead:
 
     Attributes:
         heads: H.
-        query_weight: [D, D] and query_bias [D], scaled by 1/sqrt(d).
+        query_weight: [D, D] and query_bias [D], scaled by log2(e) / sqrt(d).
         key_weight: [D, D].
         value_weight: [H, D] and value_bias [H].
         prior_weight: [D] and prior_bias, the part of a token's logit that no audio changes.
@@ -45,20 +46,24 @@ class FoldedHead:
 
     @torch.no_grad()
     def tokens(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [V, D] to queries [H, V, d] and priors [V]."""
-        count = embeddings.shape[0]
+        """Embeddings [V, D] to queries [V, H, d] and priors [V]."""
         flat = embeddings @ self.query_weight.T + self.query_bias
-        queries = flat.view(count, self.heads, -1).transpose(0, 1).contiguous()
+        queries = flat.view(len(embeddings), self.heads, -1)
         return queries, embeddings @ self.prior_weight + self.prior_bias
 
     @torch.no_grad()
     def frames(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames [T, D] to keys [H, d, T] and scalar values [H, T]."""
+        """Frames [T, D] to keys [H, T, d] and scalar values [H, T]."""
         flat = audio @ self.key_weight.T
-        depth = flat.shape[1] // self.heads
-        keys = flat.view(audio.shape[0], self.heads, depth).permute(1, 2, 0).contiguous()
+        split = (len(audio), self.heads, flat.shape[1] // self.heads)
+        keys = flat.view(split).transpose(0, 1).contiguous()
         values = (audio @ self.value_weight.T + self.value_bias).T.contiguous()
         return keys, values
+
+    def to(self, device: torch.device) -> FoldedHead:
+        """The same head on a device."""
+        tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return FoldedHead(heads=self.heads, **tensors)
 
 
 @torch.no_grad()
@@ -84,7 +89,7 @@ def fold(module: AttentionRetriever) -> FoldedHead:
     constant = constant + attended_row @ state["audio_word_att.attn.out_proj.bias"]
     per_head = out_row.view(heads, -1)  # [H, d]
     time_weight, time_bias = state["time_words_proj.weight"], state["time_words_proj.bias"]
-    scale = 1.0 / math.sqrt(width // heads)
+    scale = math.log2(math.e) / math.sqrt(width // heads)
     folded = FoldedHead(
         heads=heads,
         query_weight=scale * query_in @ time_weight,

@@ -1,13 +1,12 @@
 """Both stages behind one face: frames of an open segment in, probable terms out, tick by tick.
 
-Frames older than ``LOOKAHEAD_FRAMES`` are committed: both stages take them into their states and
+Frames older than ``LOOKAHEAD_FRAMES`` are settled: both stages take them into their states and
 never look at them again. The newest ones may still change when more audio gives them context, so
 they are a provisional tail, scored on copies and forgotten.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from a2p_engine.errors import ModelError
-from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
+from a2p_engine.ops import term_score
+from a2p_engine.retriever import index_file
 from a2p_engine.retriever.calibration import Calibration, sigmoid
+from a2p_engine.retriever.checkpoints import load_head
 from a2p_engine.retriever.folded import FoldedHead, fold
-from a2p_engine.retriever.incremental import AttentionState, pool_terms
+from a2p_engine.retriever.glossary_index import GlossaryIndex, Section
+from a2p_engine.retriever.index_file import Vocabulary
 from a2p_engine.retriever.phoneme_ctc import PhonemeCTC, to_symbols
 from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.spotter import (
@@ -34,12 +34,16 @@ from a2p_engine.retriever.spotter import (
     emission_costs,
     substitution_costs,
 )
+from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
+from a2p_engine.retriever.term_table import TermTable
+from a2p_engine.retriever.token_table import TokenTable
 from a2p_engine.types import Term
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
+Progress = Callable[[int], None]
 CALIBRATION = "calibration.json"
 
 POOL = 2  # 50 Hz Whisper frames to the 25 Hz both stages work at
@@ -49,51 +53,56 @@ LOOKAHEAD_FRAMES = 50
 # terms each tick and the spotter hears the segment again for them alone.
 SPOTTER_LIMIT = 100_000
 SHORTLIST = 4_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class GlossaryIndex:
-    """A glossary ready for scoring; immutable and shared by every session that uses it.
-
-    Attributes:
-        terms: N terms.
-        queries: [H, V, d] and priors [V] of the distinct tokens in use.
-        rows: tokens of all terms, one after the other, as rows of ``queries``.
-        offsets: [N + 1] into ``rows``.
-        phones: pronunciations of the terms.
-        log_weights: [N] log of each term's weight.
-    """
-
-    terms: tuple[Term, ...]
-    queries: Tensor
-    priors: Tensor
-    rows: Tensor
-    offsets: Tensor
-    phones: PhoneIndex
-    log_weights: FloatArray
+PRONOUNCED_AT_ONCE = 1_000
 
 
 @dataclass
 class RetrieverState:
-    """What has been heard of the open segment."""
+    """What has been heard of the open segment, whatever glossary it is scored with.
 
-    attention: AttentionState
-    spotter: SpotterState
+    Attributes:
+        hearing: of the A2P head.
+        spotters: of each section of the glossary that is followed frame by frame.
+        emissions: [T, S] costs of the settled frames, chunk by chunk, for sections added later.
+        settled: encoder frames.
+    """
+
+    hearing: Hearing
+    spotters: dict[Section, SpotterState] = field(default_factory=dict)
     emissions: list[FloatArray] = field(default_factory=list)
-    committed: int = 0  # encoder frames
+    settled: int = 0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What both stages say of M pronunciations.
+
+    Attributes:
+        term: [M] number of the term each stands for, ascending.
+        length: [M] phonemes.
+        match: the spotter's.
+        gain: [M] of the A2P head, of the term.
+    """
+
+    term: IntArray
+    length: IntArray
+    match: Matches
+    gain: FloatArray
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Scores of all N terms after a tick.
+    """Scores of C candidate terms after a tick.
 
     Attributes:
-        probability: [N] calibrated.
-        cost: [N] nats of the best match, inf where there is none.
-        start: [N] first encoder frame of the match.
-        end: [N] one past its last encoder frame.
+        term: [C] numbers in the glossary, ascending.
+        probability: [C] calibrated.
+        cost: [C] nats of the best match, inf where there is none.
+        start: [C] first encoder frame of the match.
+        end: [C] one past its last encoder frame.
     """
 
+    term: IntArray
     probability: FloatArray
     cost: FloatArray
     start: IntArray
@@ -113,6 +122,7 @@ class Retriever:
         embeddings: Tensor,
         tokenize: Tokenize,
         pronouncer: Pronouncer,
+        device: torch.device | str = "cpu",
     ) -> None:
         """Put the parts together; ``load`` reads them from a directory.
 
@@ -124,13 +134,16 @@ class Retriever:
             embeddings: [V, D] token embedding table of the speech LLM.
             tokenize: texts to token ids in the speech LLM's vocabulary.
             pronouncer: texts to phoneme strings.
+            device: where the A2P head scores; the spotter stays on the CPU.
         """
-        self._head = head
+        self._device = torch.device(device)
+        head = head.to(self._device)
+        self.table = TokenTable(head, embeddings, device=self._device)
+        self._scorer = TermScorer(head, self.table)
         self._ctc = ctc
         self.calibration = calibration
         self._costs = costs
         self._substitution = substitution_costs(ctc.symbols, costs)
-        self._embeddings = embeddings
         self._tokenize = tokenize
         self._pronouncer = pronouncer
         self._symbol_ids = {symbol: number for number, symbol in enumerate(ctc.symbols)}
@@ -145,6 +158,7 @@ class Retriever:
         tokenize: Tokenize,
         pronouncer: Pronouncer,
         calibration: Calibration | None = None,
+        device: torch.device | str = "cpu",
     ) -> Retriever:
         """Read a2p_head.safetensors, phoneme_ctc.safetensors and calibration.json.
 
@@ -154,6 +168,7 @@ class Retriever:
             tokenize: texts to token ids in the speech LLM's vocabulary.
             pronouncer: texts to phoneme strings.
             calibration: instead of the file's.
+            device: where the A2P head scores.
 
         Raises:
             ModelError: a file is missing, damaged or of another shape.
@@ -166,95 +181,129 @@ class Retriever:
             embeddings=embeddings,
             tokenize=tokenize,
             pronouncer=pronouncer,
+            device=device,
         )
 
     def index(self, terms: Sequence[Term]) -> GlossaryIndex:
         """Make a glossary ready for scoring."""
-        tokens = self._tokenize([" " + term.text for term in terms])
-        flat = np.array([token for ids in tokens for token in ids], np.int64)
-        distinct, rows = np.unique(flat, return_inverse=True)
-        queries, priors = self._head.tokens(self._embeddings[torch.from_numpy(distinct)])
-        offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64)
-        return GlossaryIndex(
-            terms=tuple(terms),
-            queries=queries,
-            priors=priors,
-            rows=torch.from_numpy(rows.astype(np.int64)),
-            offsets=torch.from_numpy(offsets),
-            phones=self._phone_index(terms),
-            log_weights=np.log([term.weight for term in terms]).astype(np.float32),
+        return GlossaryIndex.of(self._section(terms))
+
+    def vocabulary(self, speech_llm: str) -> Vocabulary:
+        """What an index file must be made for, to be used here."""
+        return Vocabulary(
+            speech_llm=speech_llm, tokens=self.table.vocabulary, phonemes=self._ctc.symbols
         )
 
-    def start(self, index: GlossaryIndex) -> RetrieverState:
+    def save_index(
+        self, terms: Sequence[Term], path: Path, speech_llm: str, progress: Progress | None = None
+    ) -> None:
+        """Index a glossary into a file; what was done before an interruption is not done again.
+
+        Args:
+            terms: the glossary.
+            path: the file.
+            speech_llm: whose tokens are used.
+            progress: called with the number of terms that have been pronounced.
+
+        Raises:
+            GlossaryError: the file cannot be written.
+        """
+        for first in range(0, len(terms), PRONOUNCED_AT_ONCE):
+            part = terms[first : first + PRONOUNCED_AT_ONCE]
+            self._pronouncer.phonemes(form for term in part for form in spoken_forms(term))
+            if progress is not None:
+                progress(first + len(part))
+        index_file.save(self._section(terms), path, self.vocabulary(speech_llm))
+
+    def load_index(self, path: Path, speech_llm: str) -> GlossaryIndex:
+        """Map what ``save_index`` wrote.
+
+        Raises:
+            GlossaryError: the file is missing, damaged or made for something else.
+        """
+        return index_file.load(path, self.table, self.vocabulary(speech_llm))
+
+    def edit(
+        self, index: GlossaryIndex, *, add: Sequence[Term] = (), remove: Sequence[str] = ()
+    ) -> GlossaryIndex:
+        """The next version of a glossary; costs what is added and removed, not what is kept.
+
+        Small sections are joined as they pile up, each at least twice as large as the next, so that
+        a glossary edited a thousand times has about ten.
+        """
+        edited = index.edit(add=self._section(add) if add else None, remove=remove)
+        while (small := edited.tail()) is not None:
+            kept, terms = small
+            edited = kept.edit(add=self._section(terms))
+        return edited
+
+    def start(self) -> RetrieverState:
         """The state at the beginning of a segment."""
-        tokens = index.queries.shape[1]
-        return RetrieverState(
-            AttentionState.empty(self._head.heads, tokens),
-            SpotterState.empty(self._followed(index)),
-        )
+        return RetrieverState(self._scorer.start())
 
     def step(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Evidence:
         """Score all terms against the open segment.
 
         Args:
-            index: the glossary.
-            state: of this segment and glossary; committed frames are taken into it.
+            index: the glossary; may be another version, or another glossary, at each step.
+            state: of this segment; settled frames are taken into it.
             frames: float32 [T, D], every encoder frame of the segment so far.
         """
-        phones, matches, gain = self._hear(index, state, frames)
-        logits = self.calibration.logits(matches.cost, phones.lengths, gain[phones.term_of])
-        return _evidence(index, phones, matches, logits)
+        heard = self._hear(index, state, frames)
+        logits = self.calibration.logits(heard.match.cost, heard.length, heard.gain)
+        return _evidence(heard, logits + index.log_weights[heard.term])
 
-    def evidence(
-        self, index: GlossaryIndex, frames: FloatArray
-    ) -> tuple[PhoneIndex, FloatArray, FloatArray]:
-        """What calibration is fitted on: a whole segment, heard at once.
-
-        Returns:
-            The pronunciations followed, [M] cost of each and [M] gain of its term.
-        """
-        phones, matches, gain = self._hear(index, self.start(index), frames)
-        return phones, matches.cost, gain[phones.term_of]
+    def evidence(self, index: GlossaryIndex, frames: FloatArray) -> Heard:
+        """What calibration is fitted on: a whole segment, heard at once."""
+        return self._hear(index, self.start(), frames)
 
     @torch.no_grad()
-    def _hear(
-        self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray
-    ) -> tuple[PhoneIndex, Matches, FloatArray]:
-        """Both stages: the pronunciations followed, their matches, and [N] gain of the A2P head."""
-        settled = max(state.committed, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
-        emissions = self._emissions(frames, state.committed)
-        split = (settled - state.committed) // POOL
-        state.attention = state.attention.merge(
-            self._attend(index, frames[state.committed : settled])
-        )
-        state.spotter.advance(self._followed(index), emissions[:split], self._costs)
-        state.emissions.append(emissions[:split])
-        state.committed = settled
-        attention = state.attention.merge(self._attend(index, frames[settled:]))
-        gain = pool_terms(attention.gain(), index.rows, index.offsets).numpy()
-        if len(index.phones) <= SPOTTER_LIMIT:
-            phones, spotter, rest = index.phones, state.spotter.copy(), emissions[split:]
+    def _hear(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Heard:
+        settled = max(state.settled, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
+        split = (settled - state.settled) // POOL
+        pooled = torch.from_numpy(pool(frames[state.settled :])).to(self._device)
+        gain = self._scorer.hear([Chunk(state.hearing, pooled, split)])
+        scores = index.scores(gain)[0]
+        emissions = self._emissions(frames, state.settled)
+        fresh = emissions[split:]
+        if sum(len(section.phones) for _, section in index.sections) <= SPOTTER_LIMIT:
+            self._follow(index, state, emissions[:split])
+            found = [
+                (first, section.phones, self._spotted(section, state.spotters[section], fresh))
+                for first, section in index.sections
+            ]
         else:
-            phones = self._shortlisted(index, gain)
-            spotter = SpotterState.empty(phones)
-            rest = np.concatenate([*state.emissions, emissions[split:]])
-        spotter.advance(phones, rest, self._costs)
-        return phones, spotter.matches(phones), gain
+            whole = np.concatenate([*state.emissions, emissions])
+            found = [
+                (first, phones, self._matched(phones, whole))
+                for first, phones in _shortlisted(index, scores)
+            ]
+        state.emissions.append(emissions[:split])
+        state.settled = settled
+        return _joined(found, index, scores)
 
-    def _followed(self, index: GlossaryIndex) -> PhoneIndex:
-        """What the incremental spotter state covers: everything, or nothing beyond the limit."""
-        if len(index.phones) <= SPOTTER_LIMIT:
-            return index.phones
-        return index.phones.subset(np.zeros(0, np.int32))
+    def _follow(self, index: GlossaryIndex, state: RetrieverState, settled: FloatArray) -> None:
+        """Take settled emissions into each section's state; a new one hears what it missed."""
+        spotters = {}
+        for _, section in index.sections:
+            spotter = state.spotters.get(section)
+            if spotter is None:
+                spotter = SpotterState.empty(section.phones)
+                for missed in state.emissions:
+                    spotter.advance(section.phones, missed, self._costs)
+            spotter.advance(section.phones, settled, self._costs)
+            spotters[section] = spotter
+        state.spotters = spotters
 
-    def _shortlisted(self, index: GlossaryIndex, gain: FloatArray) -> PhoneIndex:
-        best = np.argpartition(-gain, SHORTLIST)[:SHORTLIST]
-        chosen = np.zeros(len(index.terms), bool)
-        chosen[best] = True
-        return index.phones.subset(np.flatnonzero(chosen[index.phones.term_of]).astype(np.int32))
+    def _spotted(self, section: Section, spotter: SpotterState, fresh: FloatArray) -> Matches:
+        ahead = spotter.copy()
+        ahead.advance(section.phones, fresh, self._costs)
+        return ahead.matches(section.phones)
 
-    def _attend(self, index: GlossaryIndex, frames: FloatArray) -> AttentionState:
-        return AttentionState.of(index.queries, *self._head.frames(torch.from_numpy(pool(frames))))
+    def _matched(self, phones: PhoneIndex, emissions: FloatArray) -> Matches:
+        spotter = SpotterState.empty(phones)
+        spotter.advance(phones, emissions, self._costs)
+        return spotter.matches(phones)
 
     def _emissions(self, frames: FloatArray, begin: int) -> FloatArray:
         """Emission costs [T', S] at 25 Hz of the frames from ``begin`` on."""
@@ -262,6 +311,12 @@ class Retriever:
         heard = torch.from_numpy(np.ascontiguousarray(frames[context:]))[None]
         log_probs = self._ctc(heard)[0].numpy()[(begin - context) // POOL :]
         return emission_costs(log_probs, self._substitution)
+
+    def _section(self, terms: Sequence[Term]) -> Section:
+        spellings = [(term.text, *term.sounds_like) for term in terms]
+        ids = iter(self._tokenize([" " + text for forms in spellings for text in forms]))
+        tokens = [[next(ids) for _ in forms] for forms in spellings]
+        return Section.of(TermTable.of(terms), tokens, self._phone_index(terms), self.table)
 
     def _phone_index(self, terms: Sequence[Term]) -> PhoneIndex:
         forms = [spoken_forms(term) for term in terms]
@@ -287,21 +342,53 @@ class Retriever:
         return [known[symbol] for symbol in to_symbols(phonemes) if symbol in known]
 
 
-def _evidence(
-    index: GlossaryIndex, phones: PhoneIndex, matches: Matches, logits: FloatArray
-) -> Evidence:
+def _shortlisted(index: GlossaryIndex, scores: Tensor) -> list[tuple[int, PhoneIndex]]:
+    """Pronunciations, by section, of the terms that the A2P head ranks highest."""
+    best = term_score.top_k(scores, SHORTLIST)[1].cpu().numpy()
+    chosen = np.zeros(index.numbers, np.bool_)
+    chosen[best] = True
+    return [
+        (
+            first,
+            section.phones.subset(
+                np.flatnonzero(chosen[first + section.phones.term_of]).astype(np.int32)
+            ),
+        )
+        for first, section in index.sections
+    ]
+
+
+def _joined(
+    found: Sequence[tuple[int, PhoneIndex, Matches]], index: GlossaryIndex, scores: Tensor
+) -> Heard:
+    """One table of all sections; what was switched off gets no gain."""
+    term = np.concatenate([first + phones.term_of for first, phones, _ in found])
+    parts = (vars(matches).values() for *_, matches in found)
+    weights = index.log_weights[term]
+    silent = np.isinf(weights)
+    gain = scores.cpu().numpy()[term] - np.where(silent, 0, weights)
+    return Heard(
+        term,
+        np.concatenate([phones.lengths for _, phones, _ in found]),
+        Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True))),
+        np.where(silent, 0, gain).astype(np.float32),
+    )
+
+
+def _evidence(heard: Heard, logits: FloatArray) -> Evidence:
     """Of the ways to say a term, the most probable one speaks for it."""
-    count = len(index.terms)
+    fresh = np.diff(heard.term, prepend=-1) > 0
+    terms, owner = heard.term[fresh], np.cumsum(fresh) - 1
     order = np.argsort(logits, kind="stable")  # later writes win below
-    owner = phones.term_of[order]
-    best = np.full(count, -np.inf, np.float32)
-    cost = np.full(count, np.inf, np.float32)
-    start, end = np.zeros(count, np.int32), np.zeros(count, np.int32)
-    best[owner] = logits[order]
-    cost[owner] = matches.cost[order]
-    start[owner] = matches.start[order] * POOL
-    end[owner] = (matches.end[order] + 1) * POOL
-    return Evidence(sigmoid(best + index.log_weights), cost, start, end)
+    best = np.zeros(len(terms), np.int64)
+    best[owner[order]] = order
+    return Evidence(
+        terms,
+        sigmoid(logits[best]),
+        heard.match.cost[best],
+        heard.match.start[best] * POOL,
+        (heard.match.end[best] + 1) * POOL,
+    )
 
 
 def pool(frames: FloatArray) -> FloatArray:
@@ -309,21 +396,3 @@ def pool(frames: FloatArray) -> FloatArray:
     even = len(frames) // POOL * POOL
     pairs = frames[:even].reshape(-1, POOL, frames.shape[1]).mean(axis=1)
     return np.concatenate([pairs, frames[even:]]).astype(np.float32)
-
-
-def load_head(path: Path) -> AttentionRetriever:
-    """Read a trained A2P head: released state-dict names, its configuration in the metadata.
-
-    Raises:
-        ModelError: the file is missing, damaged or of another shape.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
-        config = AttentionConfig(**json.loads(metadata["config"]))
-        module = AttentionRetriever(config)
-        module.load_state_dict(state)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot read A2P head {path}: {error}") from error
-    return module.eval()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -76,52 +77,80 @@ def emission_costs(log_probs: FloatArray, substitution: FloatArray) -> FloatArra
 
 
 class PhoneIndex:
-    """Pronunciations of a glossary, laid out as ``phone_match`` wants them.
+    """Pronunciations of a glossary; what ``phone_match`` needs is laid out when first asked for.
 
     Attributes:
-        term_of: int32 [M], the term each pronunciation stands for.
+        symbols: int32 [P], the pronunciations one after the other.
         lengths: int32 [M] phonemes per pronunciation.
-        phones: int32 [P] symbols, in blocks of ``LANES`` pronunciations of the same length.
-        block_lengths: int32 [blocks].
-        lane_of: int32 [M], place of each pronunciation among all lanes.
+        term_of: int32 [M], the term each pronunciation stands for.
     """
 
     def __init__(self, pronunciations: Sequence[Sequence[int]], term_of: Sequence[int]) -> None:
         """Pack; a pronunciation without phonemes is an error of the caller."""
         if not all(pronunciations):
             raise ValueError("a pronunciation needs at least one phoneme")
-        lengths = np.array([len(p) for p in pronunciations], np.int32)
-        flat = np.array([symbol for p in pronunciations for symbol in p], np.int32)
-        self._pack(flat, lengths, np.array(term_of, np.int32))
+        self.symbols = np.array([symbol for p in pronunciations for symbol in p], np.int32)
+        self.lengths = np.array([len(p) for p in pronunciations], np.int32)
+        self.term_of = np.array(term_of, np.int32)
+
+    @classmethod
+    def packed(cls, symbols: IntArray, lengths: IntArray, term_of: IntArray) -> PhoneIndex:
+        """From the attributes themselves."""
+        index = cls((), ())
+        index.symbols, index.lengths, index.term_of = symbols, lengths, term_of
+        return index
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pronunciations, without their layout."""
+        return self.symbols.nbytes + self.lengths.nbytes + self.term_of.nbytes
 
     def subset(self, which: IntArray) -> PhoneIndex:
         """The index of some pronunciations only."""
         lengths = self.lengths[which]
         begins = (self._offsets[which] - (np.cumsum(lengths) - lengths)).repeat(lengths)
-        flat = self._flat[begins + np.arange(len(begins))]
-        picked = object.__new__(PhoneIndex)
-        picked._pack(flat, lengths, self.term_of[which])
-        return picked
+        symbols = self.symbols[begins + np.arange(len(begins))]
+        return PhoneIndex.packed(symbols, lengths, self.term_of[which])
 
-    def _pack(self, flat: IntArray, lengths: IntArray, term_of: IntArray) -> None:
-        self.term_of, self.lengths, self._flat = term_of, lengths, flat
-        self._offsets = np.cumsum(lengths) - lengths
-        self.lane_of = np.zeros(len(lengths), np.int32)
+    @cached_property
+    def layout(self) -> PhoneLayout:
+        """The pronunciations side by side, in blocks of the same length."""
+        lane_of = np.zeros(len(self.lengths), np.int32)
         tables: list[IntArray] = []
         block_lengths: list[int] = []
-        for length in np.unique(lengths):
-            members = np.flatnonzero(lengths == length)
+        for length in np.unique(self.lengths):
+            members = np.flatnonzero(self.lengths == length)
             blocks = -(-len(members) // LANES)
             table = np.zeros((blocks * LANES, length), np.int32)  # spare lanes hear blanks
-            table[: len(members)] = flat[self._offsets[members, None] + np.arange(length)]
-            self.lane_of[members] = len(block_lengths) * LANES + np.arange(len(members))
+            places = self._offsets[members, None] + np.arange(length)
+            table[: len(members)] = self.symbols[places]
+            lane_of[members] = len(block_lengths) * LANES + np.arange(len(members))
             tables.append(table.reshape(blocks, LANES, length).transpose(0, 2, 1).ravel())
             block_lengths += [int(length)] * blocks
-        self.phones = np.concatenate([np.zeros(0, np.int32), *tables])
-        self.block_lengths = np.array(block_lengths, np.int32)
+        phones = np.concatenate([np.zeros(0, np.int32), *tables])
+        return PhoneLayout(phones, np.array(block_lengths, np.int32), lane_of)
+
+    @cached_property
+    def _offsets(self) -> npt.NDArray[np.int64]:
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
+
+@dataclass(frozen=True)
+class PhoneLayout:
+    """Pronunciations as ``phone_match`` wants them.
+
+    Attributes:
+        phones: int32 [P'] symbols, in blocks of ``LANES`` pronunciations of the same length.
+        block_lengths: int32 [blocks].
+        lane_of: int32 [M], place of each pronunciation among all lanes.
+    """
+
+    phones: IntArray
+    block_lengths: IntArray
+    lane_of: IntArray
 
 
 @dataclass(frozen=True)
@@ -157,7 +186,8 @@ class SpotterState:
     @classmethod
     def empty(cls, index: PhoneIndex) -> SpotterState:
         """The state before any frame."""
-        phones, lanes = len(index.phones), len(index.block_lengths) * LANES
+        layout = index.layout
+        phones, lanes = len(layout.phones), len(layout.block_lengths) * LANES
         return cls(
             np.full(phones, np.inf, np.float32),
             np.zeros(phones, np.int32),
@@ -178,8 +208,8 @@ class SpotterState:
         advance(
             np.ascontiguousarray(emissions),
             self.frames,
-            index.phones,
-            index.block_lengths,
+            index.layout.phones,
+            index.layout.block_lengths,
             costs.deletion,
             costs.linger,
             self.path_cost,
@@ -192,4 +222,4 @@ class SpotterState:
 
     def matches(self, index: PhoneIndex) -> Matches:
         """The best match of each pronunciation, in the index's order."""
-        return Matches(*(part[index.lane_of] for part in vars(self.lanes).values()))
+        return Matches(*(part[index.layout.lane_of] for part in vars(self.lanes).values()))

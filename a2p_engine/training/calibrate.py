@@ -27,8 +27,7 @@ from a2p_engine.retriever.calibration import (
     sigmoid,
 )
 from a2p_engine.retriever.pronunciation import Accent, Pronouncer
-from a2p_engine.retriever.retriever import CALIBRATION, Retriever
-from a2p_engine.retriever.spotter import PhoneIndex
+from a2p_engine.retriever.retriever import CALIBRATION, Heard, Retriever
 from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.training.data import FrameData
 from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
@@ -166,18 +165,14 @@ def fit_calibration(
     return replace(fit, threshold=_threshold(examples, fit), source=source)
 
 
-def _example(
-    evidence: tuple[PhoneIndex, FloatArray, FloatArray], words: Sequence[str], text: set[str]
-) -> Example:
-    phones, cost, gain = evidence
-    order = np.argsort(
-        -cost / phones.lengths, kind="stable"
-    )  # the best of a term's is written last
+def _example(heard: Heard, words: Sequence[str], text: set[str]) -> Example:
+    cost, length = heard.match.cost, heard.length
+    order = np.argsort(-cost / length, kind="stable")  # the best of a term's is written last
     best = np.full(len(words), -1)
-    best[phones.term_of[order]] = order
+    best[heard.term[order]] = order
     kept = best[best >= 0]
     spoken = np.array([word in text for word in words])[best >= 0]
-    return Example(cost=cost[kept], length=phones.lengths[kept], gain=gain[kept], spoken=spoken)
+    return Example(cost=cost[kept], length=length[kept], gain=heard.gain[kept], spoken=spoken)
 
 
 def _background(examples: Sequence[Example]) -> Background:

@@ -15,11 +15,12 @@ from tqdm import tqdm
 from a2p_engine import glossary as glossaries
 from a2p_engine.audio import read_audio
 from a2p_engine.encoders import Device, Encoder
-from a2p_engine.engine import WEIGHTS
+from a2p_engine.engine import WEIGHTS, torch_device
 from a2p_engine.errors import InputError
 from a2p_engine.manifest import Recording, read_manifest
+from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
-from a2p_engine.retriever.retriever import GlossaryIndex, Retriever
+from a2p_engine.retriever.retriever import Retriever
 from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.text import plain
 from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
@@ -121,6 +122,7 @@ def evaluate_retrieval(
         embeddings=torch.from_numpy(decoder.token_embeddings()),
         tokenize=decoder.tokenize,
         pronouncer=Pronouncer(),
+        device=torch_device(device),
     )
     spoken = read_spoken_words(directory / SPOKEN_WORDS)
     report = search(cases, terms, encoder=encoder, retriever=trained, spoken=spoken)
@@ -180,12 +182,12 @@ def _probabilities(
     samples: Samples, index: GlossaryIndex, encoder: Encoder, retriever: Retriever
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], float]:
     """Best probability [N] of each term over the windows of a recording, and seconds taken."""
-    best = np.zeros(len(index.terms), np.float32)
+    best = np.zeros(index.numbers, np.float32)
     seconds = 0.0
     for start in range(0, len(samples), _WINDOW_SAMPLES):
         frames = encoder.encode(samples[start : start + _WINDOW_SAMPLES]).frames
         began = time.perf_counter()
-        evidence = retriever.step(index, retriever.start(index), frames)
+        evidence = retriever.step(index, retriever.start(), frames)
         seconds += time.perf_counter() - began
-        np.maximum(best, evidence.probability, out=best)
+        best[evidence.term] = np.maximum(best[evidence.term], evidence.probability)
     return best, seconds

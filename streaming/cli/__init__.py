@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli import evaluation, files, live, training, weights
+from streaming.cli import bench, convert, evaluation, files, live, training, weights
 
 app = typer.Typer(
     name="a2p",
@@ -24,7 +24,9 @@ live.register(app)
 files.register(app)
 weights.register(app)
 training.register(app)
+convert.register(app)
 evaluation.register(app)
+bench.register(app)
 
 INTERRUPTED = 130  # what a shell reports for a program that was stopped by Ctrl-C
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,11 @@ def load_engine(
     from a2p_engine.engine import Engine, EngineSettings
 
     settings = EngineSettings(
-        speech_llm=speech_llm, retriever=retriever, device=device, workers=workers
+        speech_llm=speech_llm,
+        retriever=retriever,
+        device=device,
+        workers=workers,
+        threads=max((os.cpu_count() or 1) // workers, 1),
     )
     return Engine.load(settings)
 

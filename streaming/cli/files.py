@@ -115,6 +115,34 @@ def _span(hit: TermHit) -> tuple[str, str]:
 
 
 @glossary_app.command()
+def index(
+    file: Annotated[Path, typer.Argument(metavar="GLOSSARY", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: NAME.safetensors.")],
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+) -> None:
+    """Index a long glossary once, so that a server maps it in no time; goes on where it was left.
+
+    Pronouncing a million new terms takes a quarter of an hour and more. Offer the file with
+    `a2p serve --glossary NAME=FILE`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from a2p_engine.errors import InputError
+
+    if out.suffix != ".safetensors":
+        raise InputError(f"the index {out} must end in .safetensors")
+    terms = common.read_terms(file)
+    engine = common.load_engine(speech_llm, retriever, "cpu")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("terms", total=len(terms))
+        engine.save_index(terms, out, lambda done: bar.update(task, completed=done))
+    common.note(f"{out}: {len(terms)} terms, {out.stat().st_size / 1e6:.1f} MB")
+
+
+@glossary_app.command()
 def check(
     file: Annotated[Path, typer.Argument(metavar="GLOSSARY", show_default=False)],
     as_json: AsJson = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from a2p_engine import glossary
 from a2p_engine.audio import read_audio
 from a2p_engine.engine import Engine, EngineSettings
-from a2p_engine.errors import AudioError, InputError, UnknownSession
+from a2p_engine.errors import AudioError, GlossaryError, InputError, UnknownSession
+from a2p_engine.retriever import retriever
 from a2p_engine.speech_llm import DecodeRequest, Hypothesis
 from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Term
 
@@ -125,6 +127,77 @@ def test_an_edit_counts_from_the_next_step_of_an_open_segment(
     assert result.glossary_version == 2
     assert engine.edit_glossary(session, remove=["rosuvastatin"]).terms == 1
     assert not engine.step(again).terms
+
+
+def test_an_edit_says_from_which_sample_on_it_counts(engine: Engine, sentence: Samples) -> None:
+    """From the start of what has no final yet; what was heard before keeps its captions."""
+    session, opened = engine.open(SessionOptions())
+    assert (opened.version, opened.from_sample) == (1, 0)
+    request = StepRequest(
+        session=session, segment_id=0, start_sample=4_000, samples=sentence, final=False
+    )
+    engine.step(request)
+    assert engine.edit_glossary(session, add=[Term(text="digoxin")]).from_sample == 4_000
+    engine.step(replace(request, samples=sentence[:0], final=True))
+    edited = engine.edit_glossary(session, remove=["digoxin"])
+    assert edited.from_sample == 4_000 + len(sentence)
+    assert (edited.version, edited.terms, edited.removed) == (3, 0, 1)
+
+
+def test_a_disabled_term_is_not_offered_until_it_is_enabled(
+    engine: Engine, sentence: Samples
+) -> None:
+    """Not even when everything is offered, whatever its probability."""
+    session, info = engine.open(
+        SessionOptions(threshold=0.0), [Term(text="rosuvastatin", enabled=False)]
+    )
+    assert info.terms == 1
+    request = StepRequest(
+        session=session, segment_id=0, start_sample=0, samples=sentence, final=False
+    )
+    assert engine.step(request).terms == ()
+    engine.edit_glossary(session, add=[Term(text="rosuvastatin")])
+    again = engine.step(replace(request, samples=sentence[:0]))
+    assert [hit.term for hit in again.terms] == ["rosuvastatin"]
+
+
+def test_an_index_file_is_as_good_as_its_terms(
+    engine: Engine, terms: list[Term], sentence: Samples, tmp_path: Path
+) -> None:
+    """A glossary from a file, further terms and edits give what the terms themselves give."""
+    path = tmp_path / "medical.safetensors"
+    engine.save_index(terms, path)
+    assert engine.load_index(path) == len(terms)
+    from_file, info = engine.open(SessionOptions(), [Term(text="at night")], index=path)
+    assert info.terms == len(terms) + 1
+    from_terms, _ = engine.open(SessionOptions(), [*terms, Term(text="at night")])
+    results = [list(_steps(engine, session, sentence))[-1] for session in (from_file, from_terms)]
+    hits = [{hit.term: hit for hit in result.terms} for result in results]
+    assert hits[0].keys() == hits[1].keys() >= {"empagliflozin", "rosuvastatin"}
+    for text, hit in hits[0].items():
+        assert hit.probability == pytest.approx(hits[1][text].probability, abs=1e-4)
+    assert engine.edit_glossary(from_file, remove=["rosuvastatin"]).terms == len(terms)
+    assert not any(
+        hit.term == "rosuvastatin"
+        for result in _steps(engine, from_file, sentence, start=len(sentence))
+        for hit in result.terms
+    )
+    with pytest.raises(GlossaryError, match="cannot read index"):
+        engine.open(SessionOptions(), index=tmp_path / "none.safetensors")
+
+
+def test_a_glossary_too_long_to_follow_is_shortlisted(
+    engine: Engine, terms: list[Term], sentence: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The A2P head picks whom the spotter hears; nobody else is offered."""
+    monkeypatch.setattr(retriever, "SPOTTER_LIMIT", 100)
+    monkeypatch.setattr(retriever, "SHORTLIST", 60)
+    session, _ = engine.open(SessionOptions(), [*terms, Term(text="zzz", enabled=False)])
+    last = list(_steps(engine, session, sentence))[-1]
+    assert {"empagliflozin", "rosuvastatin"} <= {hit.term for hit in last.terms}
+    assert engine.edit_glossary(session, remove=["rosuvastatin"]).removed == 1
+    again = list(_steps(engine, session, sentence, start=len(sentence)))[-1]
+    assert "rosuvastatin" not in {hit.term for hit in again.terms}
 
 
 def test_a_term_is_found_by_the_way_the_glossary_says_it_sounds(engine: Engine) -> None:

@@ -48,12 +48,15 @@ def test_latin1_bytes_are_read_and_remarked_on(tmp_path: Path) -> None:
 def test_table_and_json_carry_the_fields(tmp_path: Path) -> None:
     """CSV and JSON give the same terms."""
     table = tmp_path / "g.csv"
-    table.write_text("term,sounds_like,target,weight\nEliquis,ella quiss|eli quis,,2\n")
+    table.write_text(
+        "term,sounds_like,target,weight,enabled\nEliquis,ella quiss|eli quis,,2,False\nINR,,,,\n"
+    )
     listed = tmp_path / "g.json"
     entry = {"term": "Eliquis", "sounds_like": ["ella quiss", "eli quis"], "weight": 2}
-    listed.write_text(json.dumps([entry]))
+    listed.write_text(json.dumps([entry | {"enabled": False}, "INR"]))
     assert load(table).terms == load(listed).terms
     assert load(table).terms[0].sounds_like == ("ella quiss", "eli quis")
+    assert [term.enabled for term in load(table).terms] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,7 @@ def test_table_and_json_carry_the_fields(tmp_path: Path) -> None:
         ({"weight": 1}, "'term' is missing"),
         ({"term": "x", "weight": -1}, "'weight' must be above 0"),
         ({"term": "x", "sounds_like": 3}, "'sounds_like' must be"),
+        ({"term": "x", "enabled": "maybe"}, "'enabled' must be true or false"),
         (7, "a string or an object"),
     ],
 )

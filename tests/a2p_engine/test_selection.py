@@ -11,6 +11,7 @@ from a2p_engine.selection import select
 def _evidence(*rows: tuple[float, int, int]) -> Evidence:
     probability, start, end = zip(*rows, strict=True)
     return Evidence(
+        np.arange(len(rows), dtype=np.int32),
         np.array(probability, np.float32),
         np.zeros(len(rows), np.float32),
         np.array(start, np.int32),
@@ -41,4 +42,4 @@ def test_an_empty_glossary_offers_nothing() -> None:
     """No terms, no candidates."""
     none = np.zeros(0, np.float32)
     spans = np.zeros(0, np.int32)
-    assert select(Evidence(none, none, spans, spans), top_k=10, threshold=0.1) == []
+    assert select(Evidence(spans, none, none, spans, spans), top_k=10, threshold=0.1) == []

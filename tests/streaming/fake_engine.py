@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from a2p_engine.errors import GlossaryError, UnknownSession
 from a2p_engine.types import (
@@ -30,6 +31,11 @@ class FakeSession:
     version: int = 1
     segment_id: int = 0
     heard: int = 0
+    from_sample: int = 0
+
+
+def _term(text: str) -> Term:
+    return Term(text=text)
 
 
 @dataclass
@@ -49,11 +55,22 @@ class FakeEngine:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _opened: int = 0
 
+    def load_index(self, path: Path) -> int:
+        """An index of the fake engine is a text file, one term a line."""
+        if not path.exists():
+            raise GlossaryError(f"cannot read index {path}")
+        return len(path.read_text().split())
+
     def open(
-        self, options: SessionOptions, glossary: Sequence[Term] = ()
+        self,
+        options: SessionOptions,
+        glossary: Sequence[Term] = (),
+        *,
+        index: Path | None = None,
     ) -> tuple[str, GlossaryInfo]:
         """See the engine."""
-        terms = {term.text: term for term in glossary}
+        texts = index.read_text().split() if index else ()
+        terms = {term.text: term for term in (*map(_term, texts), *glossary)}
         with self._lock:
             self._opened += 1
             handle = f"fake-{self._opened}"
@@ -72,7 +89,11 @@ class FakeEngine:
         state.terms.update({term.text: term for term in new})
         state.version += 1
         return GlossaryInfo(
-            version=state.version, terms=len(state.terms), added=len(new), removed=len(gone)
+            version=state.version,
+            terms=len(state.terms),
+            added=len(new),
+            removed=len(gone),
+            from_sample=state.from_sample,
         )
 
     def step(self, request: StepRequest) -> StepResult:
@@ -105,6 +126,7 @@ class FakeEngine:
         if state.segment_id != request.segment_id:
             state.segment_id, state.heard = request.segment_id, 0
         state.heard += len(request.samples)
+        state.from_sample = request.start_sample + (state.heard if request.final else 0)
         words = tuple(
             Word(
                 text=f" w{index}",

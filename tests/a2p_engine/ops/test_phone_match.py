@@ -47,7 +47,7 @@ def test_compiled_form_equals_the_reference_in_any_chunks(seed: int, cut: int) -
         state = SpotterState.empty(index)
         for low, high in itertools.pairwise(edges):
             function(
-                costs[low:high], low, index.phones, index.block_lengths, 3.0, 0.05,
+                costs[low:high], low, index.layout.phones, index.layout.block_lengths, 3.0, 0.05,
                 state.path_cost, state.path_start, *vars(state.lanes).values(),
             )  # fmt: skip
         states.append(state)

@@ -9,7 +9,8 @@ import pytest
 
 from a2p_engine.errors import ModelError, TrainingError
 from a2p_engine.retriever.calibration import Background, Calibration, sigmoid
-from a2p_engine.retriever.spotter import PhoneIndex
+from a2p_engine.retriever.retriever import Heard
+from a2p_engine.retriever.spotter import Matches
 from a2p_engine.training.calibrate import fit_calibration
 from a2p_engine.training.shards import Utterance, write_shard
 
@@ -67,13 +68,14 @@ class _Retriever:
     def index(self, terms: list) -> None:
         self.words = [term.text for term in terms]
 
-    def evidence(self, index: None, frames: np.ndarray) -> tuple:
+    def evidence(self, index: None, frames: np.ndarray) -> Heard:
         length = np.array([len(word) for word in self.words], np.int32)
-        phones = PhoneIndex([[1] * n for n in length], range(len(length)))
         cost = self.rng.normal(2.2 * length - np.sqrt(length), 0.5 + 0.2 * length)
         spoken = np.array([int(frames[0, 0]) == number // 2 for number in range(len(length))])
         cost[spoken] = self.rng.exponential(1.0, spoken.sum())
-        return phones, np.maximum(cost, 0).astype(np.float32), np.zeros(len(length), np.float32)
+        place = np.zeros(len(length), np.int32)
+        match = Matches(np.maximum(cost, 0).astype(np.float32), place, place)
+        return Heard(np.arange(len(length)), length, match, np.zeros(len(length), np.float32))
 
 
 def _shards(tmp_path: Path) -> Path:

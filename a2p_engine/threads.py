@@ -1,0 +1,62 @@
+"""Work spread over threads without torch's own, for work that comes in small pieces.
+
+Torch's threads wait for more by spinning, and so take a core from whoever works next: on two cores,
+a tick of two milliseconds becomes one of four. Here the calling thread does its share with torch
+kept to itself, and the others sleep when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """Keep the calling thread's torch to one thread; yields how many it would have used."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield 1
+        return
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def spread(count: int, threads: int, work: Callable[[int, int], None]) -> None:
+    """Call work(first, last) for parts of range(count), side by side, and wait for all.
+
+    Args:
+        count: pieces of work.
+        threads: that may be busy, the calling one included.
+        work: does some pieces, with torch kept to its thread.
+    """
+    parts = min(threads, count)
+    if parts <= 1:
+        work(0, count)
+        return
+    edges = [count * part // parts for part in range(parts + 1)]
+    ranges = list(itertools.pairwise(edges))
+    others = [_pool(threads - 1).submit(_alone, work, *edge) for edge in ranges[1:]]
+    try:
+        _alone(work, *ranges[0])
+    finally:
+        for other in others:
+            other.result()
+
+
+def _alone(work: Callable[[int, int], None], first: int, last: int) -> None:
+    with alone():
+        work(first, last)
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="spread")

@@ -1,0 +1,106 @@
+"""``a2p bench``: how fast parts of the engine are on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from streaming.cli import common
+
+if TYPE_CHECKING:
+    from a2p_engine.bench.report import Report
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command()
+def scorer(
+    preset: Annotated[
+        str, typer.Option(help="Shape of the model: whisper-base or qwen2-audio.")
+    ] = "whisper-base",
+    terms: Annotated[
+        str, typer.Option(help="Sizes of the glossaries.")
+    ] = "1000,10000,100000,1000000",
+    sessions: Annotated[str, typer.Option(help="Numbers of sessions scored together.")] = "1,8,64",
+    device: common.DeviceOption = "auto",
+    dense: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option(help="Whether to time the dense form; 'auto' leaves out what takes minutes."),
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="PNG of time per tick to write.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads on the CPU.", show_default="all cores")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs per figure, less where slow.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses everything random.")] = 1,
+) -> None:
+    """Time the scoring of synthetic glossaries, beside what the device can do at best.
+
+    No model is needed: head, embeddings, frames and terms are random.
+    """
+    picture = _plotting(plot) if plot is not None else None
+    from a2p_engine.bench import scorer as benchmark
+
+    options = benchmark.Options(
+        preset=preset,
+        terms=_counts("terms", terms),
+        sessions=_counts("sessions", sessions),
+        device=device,
+        dense=dense,
+        threads=threads,
+        repeat=repeat,
+        seed=seed,
+    )
+    report = benchmark.run(options, common.note)
+    if picture is not None:
+        picture.draw(report, benchmark.TICK, plot)
+    if as_json:
+        print(json.dumps(report.json(), indent=2))
+        return
+    _show(report)
+
+
+def _counts(name: str, text: str) -> tuple[int, ...]:
+    """Numbers separated by commas."""
+    from a2p_engine.errors import InputError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--{name} {text}: takes whole numbers separated by commas") from None
+
+
+def _plotting(path: Path) -> ModuleType:
+    """What draws; whether it can is known before minutes are spent on measuring."""
+    from a2p_engine.errors import InputError
+
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no such directory")
+    try:
+        from a2p_engine.bench import plot
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is missing: pip install 'a2p-live[train]'") from error
+    return plot
+
+
+def _show(report: Report) -> None:
+    from a2p_engine.bench.tables import header, sheets
+
+    print(*header(report), sep="\n")
+    for sheet in sheets(report):
+        print()
+        common.show_table(sheet.columns, sheet.rows, sheet.title)
+    for line in report.skipped:
+        print(f"left out: {line}")
