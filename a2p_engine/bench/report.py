@@ -11,6 +11,7 @@ from a2p_engine.bench.clock import Timing
 from a2p_engine.bench.cost import Cost
 from a2p_engine.bench.dense import Dense
 from a2p_engine.bench.edits import Edits
+from a2p_engine.bench.files import IndexFile
 from a2p_engine.bench.machine import Machine
 from a2p_engine.bench.presets import Preset
 from a2p_engine.bench.rates import Rates
@@ -104,6 +105,7 @@ class GlossaryReport:
         memory: with sessions running.
         accuracy: against float64.
         edits: of this glossary.
+        file: its index file.
     """
 
     terms: int
@@ -113,6 +115,7 @@ class GlossaryReport:
     memory: Memory
     accuracy: Accuracy
     edits: Edits
+    file: IndexFile
 
     def step(self, name: str, sessions: int = 1) -> Step | None:
         """A step by name; None if it was not measured."""

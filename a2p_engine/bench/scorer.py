@@ -13,6 +13,7 @@ from a2p_engine.bench.accuracy import Accuracy
 from a2p_engine.bench.clock import Clock, Timing
 from a2p_engine.bench.cost import step_cost
 from a2p_engine.bench.edits import Edits
+from a2p_engine.bench.files import IndexFile
 from a2p_engine.bench.glossaries import MOST_TERMS, Glossary, GlossaryMaker
 from a2p_engine.bench.machine import Machine
 from a2p_engine.bench.presets import FRAMES_PER_S, Preset
@@ -174,6 +175,7 @@ class _Run:
             steps=steps,
             memory=memory,
             accuracy=Accuracy.measure(stage, self._options.seed),
+            file=IndexFile.measure(stage),
             edits=Edits.measure(
                 stage,
                 self._maker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,10 @@ from a2p_engine.ops.term_score import State
 from a2p_engine.retriever.glossary_index import GlossaryIndex, Section
 from a2p_engine.retriever.spotter import PhoneIndex
 from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
-from a2p_engine.retriever.token_table import TokenTable
+from a2p_engine.retriever.token_table import ADDED_AT_ONCE, TokenTable
 
 TOP = 10
 HEARD_FRAMES = 250  # by every session before the first tick
-# Tokens that enter a table at a time: all at once would take several times the table's memory.
-_ROWS_AT_ONCE = 8_192
 
 Top = list[tuple[Tensor, Tensor]]
 
@@ -34,19 +33,22 @@ class Stage:
         glossary: what was made up.
         scorer: over a table that holds the glossary's tokens and no others.
         index: first version of the glossary.
+        fill_ms: time to compute the table's queries.
     """
 
     model: Model
     glossary: Glossary
     scorer: TermScorer
     index: GlossaryIndex
+    fill_ms: float
 
     @classmethod
     def of(cls, model: Model, glossary: Glossary) -> Stage:
         """Fill a token table and index the glossary."""
         table = TokenTable(model.head, model.embeddings, device=model.recording.device)
-        for begin in range(0, len(glossary.distinct), _ROWS_AT_ONCE):
-            table.rows(glossary.distinct[begin : begin + _ROWS_AT_ONCE])
+        begin = time.perf_counter()
+        table.rows(glossary.distinct)
+        fill_ms = 1e3 * (time.perf_counter() - begin)
         section = Section.packed(
             glossary.table(),
             glossary.token_ids,
@@ -58,6 +60,7 @@ class Stage:
         return cls(
             model=model,
             glossary=glossary,
+            fill_ms=fill_ms,
             scorer=TermScorer(model.head, table),
             index=GlossaryIndex.of(section),
         )
@@ -126,7 +129,7 @@ def top(scores: Tensor) -> Top:
 def stage_bytes(preset: Preset, glossary: Glossary, query_bytes: int) -> int:
     """Memory of a stage without sessions."""
     tokens = len(glossary.distinct)
-    rows_at_once = 4 * min(tokens, _ROWS_AT_ONCE) * preset.width * 4
+    rows_at_once = 4 * min(tokens, ADDED_AT_ONCE) * preset.width * 4
     per_term = 80  # texts, hashes, offsets, bias
     index = 3 * glossary.token_ids.nbytes + per_term * len(glossary)
     return tokens * preset.width * query_bytes + rows_at_once + index

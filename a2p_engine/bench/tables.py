@@ -36,6 +36,7 @@ def sheets(report: Report) -> Iterator[Sheet]:
     yield _steps(report.glossaries)
     yield _dense(report.dense)
     yield _edits(report.glossaries)
+    yield _files(report.glossaries)
     yield _memory(report.glossaries)
     yield _accuracy(report.glossaries)
 
@@ -134,6 +135,20 @@ def _memory(glossaries: Sequence[GlossaryReport]) -> Sheet:
         for memory in (glossary.memory,)
     ]
     return Sheet("Memory", (*columns, "peak GPU"), rows)
+
+
+def _files(glossaries: Sequence[GlossaryReport]) -> Sheet:
+    columns = ("terms", "file", "save ms", "load ms", "queries of its tokens ms")
+    rows = [
+        (
+            f"{glossary.terms:,}",
+            _size(file.bytes),
+            *(_number(ms) for ms in (file.save_ms, file.load_ms, file.fill_ms)),
+        )
+        for glossary in glossaries
+        for file in (glossary.file,)
+    ]
+    return Sheet("Index files", columns, rows)
 
 
 def _accuracy(glossaries: Sequence[GlossaryReport]) -> Sheet:

@@ -19,6 +19,7 @@ from a2p_engine.retriever.folded import FoldedHead
 # Tokens per block. On CPU a block's queries stay in a core's second-level cache while all sessions
 # use them, and are many enough for the matrix product; on CUDA a block is the tile of one program.
 BLOCK = {"cpu": 256, "cuda": 128}
+ADDED_AT_ONCE = 8_192  # bounds the memory that computing queries takes besides the table
 
 
 class TokenTable:
@@ -98,7 +99,9 @@ class TokenTable:
         with self._lock:
             found = self._row_of[token_ids]
             if (found < 0).any():
-                self._add(np.unique(np.asarray(token_ids)[found < 0]))
+                new = np.unique(np.asarray(token_ids)[found < 0])
+                for first in range(0, len(new), ADDED_AT_ONCE):
+                    self._add(new[first : first + ADDED_AT_ONCE])
                 found = self._row_of[token_ids]
         return np.asarray(found)
 

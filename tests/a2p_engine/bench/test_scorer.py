@@ -66,6 +66,8 @@ def test_figures_belong_together(report: Report) -> None:
         assert dense.to_tick == pytest.approx(dense.timing.p50_ms / tick.timing.p50_ms)
         assert dense.to_rescore == pytest.approx(dense.timing.p50_ms / rescore.timing.p50_ms)
         assert glossary.accuracy.score < 1e-4
+        assert glossary.file.bytes > 4 * glossary.terms
+        assert min(glossary.file.save_ms, glossary.file.load_ms, glossary.file.fill_ms) > 0
         assert glossary.memory.session_bytes == -(-glossary.tokens // 256) * 256 * 4 * 8
 
 
@@ -130,7 +132,7 @@ def test_people_and_programs_see_the_same(report: Report) -> None:
     assert plain["glossaries"][0]["steps"][0]["timing"]["runs"] == 2
     assert any("vocabulary 3,000" in line for line in header(report))
     tables = list(sheets(report))
-    assert [len(sheet.rows) for sheet in tables] == [14, 2, 2, 2, 2]
+    assert [len(sheet.rows) for sheet in tables] == [14, 2, 2, 2, 2, 2]
     assert all(len(row) == len(sheet.columns) for sheet in tables for row in sheet.rows)
 
 

@@ -58,6 +58,22 @@ def test_ticks_of_several_sessions_equal_float64(
     assert gain[1].abs().max() == 0  # it has heard nothing
 
 
+@pytest.mark.parametrize("lengths", [[128, 0], [0, 128, 0, 1], [0], [127, 130, 0], [256], [0, 0]])
+def test_every_session_is_read_out_wherever_chunks_are_cut(lengths: list[int]) -> None:
+    """Also one without frames after a chunk that is exactly full."""
+    torch.manual_seed(1)
+    queries = torch.randn(1, 2, 4, 3)
+    keys, values = torch.randn(len(lengths), 2, 256, 4), torch.randn(len(lengths), 2, 256)
+    count = torch.tensor(lengths, dtype=torch.int32)
+    for settled in (count, count // 3, count * 0):
+        gain, expected = torch.full((len(lengths), 3), torch.nan), torch.empty(len(lengths), 3)
+        for attend, out in ((term_score.attend, gain), (reference.attend, expected)):
+            states = [_state(1, 2, 3) for _ in lengths]
+            for _ in range(2):
+                attend(queries, keys, values, count, settled, states, out)
+        torch.testing.assert_close(gain, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_scores_far_apart_neither_overflow_nor_lose_what_is_settled() -> None:
     """A provisional frame that outweighs the settled ones by 2^600 leaves their state intact."""
     queries = torch.ones(1, 1, 1, 2)

@@ -161,7 +161,7 @@ def test_tables_and_picture(
     assert text.startswith("tiny: width 32, 4 heads, vocabulary 3,000; 20")
     assert " 1 threads; python 3." in text
     rows = [line.split() for line in text.splitlines()]
-    assert sum(row[:1] == ["10,001"] for row in rows) == 4 + 4
+    assert sum(row[:1] == ["10,001"] for row in rows) == 4 + 5
     assert sum(row[2:6] == ["3", "live", "tick", "0.5"] for row in rows) == 2
     assert text.count("left out: not asked for") == 2
     assert picture.read_bytes().startswith(b"\x89PNG")
