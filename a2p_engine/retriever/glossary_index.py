@@ -245,15 +245,23 @@ class GlossaryIndex:
 
         A term's score is its best spelling's mean gain plus the term's log weight, -inf where the
         term was removed or is disabled.
+
+        Args:
+            gain: [B, V] by row of the token table.
+            out: [B, numbers] to write to; None makes one.
         """
-        found = []
-        for part in self._parts:
-            section, bias = part.section, part.bias
-            whole = out if out is not None and out.shape[1] == len(bias) else None
-            scores = gain.new_empty(len(gain), len(bias)) if whole is None else whole
-            term_score.pool(gain, section.rows, section.offsets, bias, scores)
-            found.append(section.best_spelling(scores))
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+        if out is None:
+            out = gain.new_empty(len(gain), self.numbers)
+        for first, part in zip(self._first, self._parts, strict=False):
+            section = part.section
+            target = out[:, first : first + len(section)]
+            if section.spellings is None:
+                term_score.pool(gain, section.rows, section.offsets, part.bias, target)
+            else:
+                spellings = gain.new_empty(len(gain), len(part.bias))
+                term_score.pool(gain, section.rows, section.offsets, part.bias, spellings)
+                target.copy_(section.best_spelling(spellings))
+        return out
 
 
 def _without(part: _Part, texts: set[str]) -> _Part:

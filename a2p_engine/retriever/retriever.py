@@ -65,12 +65,16 @@ class RetrieverState:
         spotters: of each section of the glossary that is followed frame by frame.
         emissions: [T, S] costs of the settled frames, chunk by chunk, for sections added later.
         settled: encoder frames.
+        gain: [1, V] and scores [1, N] of the last tick, kept to be written to again.
+        scores: see ``gain``.
     """
 
     hearing: Hearing
     spotters: dict[Section, SpotterState] = field(default_factory=dict)
     emissions: list[FloatArray] = field(default_factory=list)
     settled: int = 0
+    gain: Tensor | None = None
+    scores: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -262,8 +266,7 @@ class Retriever:
         settled = max(state.settled, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
         split = (settled - state.settled) // POOL
         pooled = torch.from_numpy(pool(frames[state.settled :])).to(self._device)
-        gain = self._scorer.hear([Chunk(state.hearing, pooled, split)])
-        scores = index.scores(gain)[0]
+        scores = self._scores(index, state, Chunk(state.hearing, pooled, split))
         emissions = self._emissions(frames, state.settled)
         fresh = emissions[split:]
         if sum(len(section.phones) for _, section in index.sections) <= SPOTTER_LIMIT:
@@ -281,6 +284,13 @@ class Retriever:
         state.emissions.append(emissions[:split])
         state.settled = settled
         return _joined(found, index, scores)
+
+    def _scores(self, index: GlossaryIndex, state: RetrieverState, chunk: Chunk) -> Tensor:
+        """[N] of the A2P head; what is as long as the glossary is allocated once a segment."""
+        state.gain = self._scorer.hear([chunk], state.gain)
+        if state.scores is None or state.scores.shape[1] != index.numbers:
+            state.scores = state.gain.new_empty(1, index.numbers)
+        return index.scores(state.gain, state.scores)[0]
 
     def _follow(self, index: GlossaryIndex, state: RetrieverState, settled: FloatArray) -> None:
         """Take settled emissions into each section's state; a new one hears what it missed."""

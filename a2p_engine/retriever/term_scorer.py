@@ -91,10 +91,10 @@ class TermScorer:
 
         Args:
             chunks: of different sessions.
-            gain: [B, K * W] to write to, K the table's blocks; None makes one.
+            gain: what an earlier call returned, to be written to again if it still fits.
 
         Returns:
-            [B, K * W] gain, zero for a session that has heard nothing.
+            [B, K * W] gain, K the table's blocks; zero for a session that has heard nothing.
 
         Raises:
             ValueError: a settled chunk is longer than its session's window.
@@ -103,8 +103,9 @@ class TermScorer:
         for chunk in chunks:
             self._catch_up(chunk.hearing, size)
         queries = self.table.queries[: self._blocks(size)]
-        if gain is None:
-            gain = torch.empty(len(chunks), len(queries) * self.table.width, device=queries.device)
+        shape = (len(chunks), len(queries) * self.table.width)
+        if gain is None or gain.shape != shape:
+            gain = torch.empty(shape, device=queries.device)
         with alone():  # a second thread costs the next step more than it saves here
             keys, values = self._project([chunk.frames for chunk in chunks])
         counts = [[len(chunk.frames) for chunk in chunks], [chunk.settled for chunk in chunks]]

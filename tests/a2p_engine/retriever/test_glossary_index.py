@@ -142,6 +142,18 @@ def test_the_best_spelling_speaks_for_a_term() -> None:
     assert np.isneginf(gone.log_weights).tolist() == [True, False]
 
 
+def test_scores_of_several_sections_fill_a_given_output() -> None:
+    """Numbers of later sections follow those of earlier ones, other spellings or not."""
+    index = SCORED.index("abc", "xyz").edit(
+        add=SCORED.section([Term(text="pqr", sounds_like=("klm",)), Term(text="klm")])
+    )
+    gain = SCORED.scorer.hear([Chunk(SCORED.scorer.start(), AUDIO, FRAMES)]).repeat(2, 1)
+    out = torch.full((2, index.numbers), torch.nan)
+    assert index.scores(gain, out) is out
+    torch.testing.assert_close(out, index.scores(gain))
+    assert torch.equal(out[0], out[1]) and bool(out.isfinite().all())
+
+
 def test_a_term_added_again_replaces_the_old_entry() -> None:
     """There is one term of a text, the newest."""
     index = SCORED.index("abc", "abd")

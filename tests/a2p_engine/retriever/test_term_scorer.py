@@ -137,9 +137,11 @@ def test_tokens_added_in_mid_segment_hear_what_was_settled(window: int | None) -
     """A session's read-out is that of a session that had the tokens from the start."""
     scorer = _scorer(tokens=500)
     hearing = scorer.start(window)
-    _feed(scorer, hearing, 0, 10)
+    used = _feed(scorer, hearing, 0, 10)
     scorer.table.rows(np.arange(VOCABULARY)[::-1].copy())
-    _feed(scorer, hearing, 10, 17)
+    grown = scorer.hear([Chunk(hearing, AUDIO[10:17], 7)], used)
+    assert used.shape[1] < grown.shape[1]
+    assert scorer.hear([Chunk(hearing, AUDIO[:0], 0)], grown) is grown
     scorer.table.rows(np.arange(VOCABULARY))
     gain = _feed(scorer, hearing, 17, FRAMES)
     fresh = _feed(scorer, scorer.start(), 0, FRAMES)
