@@ -1,4 +1,4 @@
-"""How well the retriever finds spoken terms in a large glossary, alone, without a threshold."""
+"""How well the retriever finds spoken terms in a large glossary, and what it would offer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -21,13 +22,15 @@ from a2p_engine.manifest import Recording, read_manifest
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import Retriever
+from a2p_engine.selection import select
 from a2p_engine.speech_llm import build_speech_llm
-from a2p_engine.text import plain
+from a2p_engine.text import mentions, plain
 from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
 from a2p_engine.training.texts import words_of
-from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples, SessionOptions, Term
 
 DEPTHS = (1, 5, 10, 20, 50)
+TOP_K = SessionOptions().top_k
 _WINDOW_SAMPLES = 28 * SAMPLE_RATE_HZ  # longer recordings are searched window by window
 
 
@@ -49,8 +52,25 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Offered:
+    """A term that would enter the prompt at some point of an utterance.
+
+    Attributes:
+        id: of the utterance.
+        term: as the glossary writes it.
+        probability: the calibrated one, the largest over the utterance's windows.
+        spoken: whether the utterance's terms or its text contain it.
+    """
+
+    id: str
+    term: str
+    probability: float
+    spoken: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrievalReport:
-    """Recall of spoken terms.
+    """Recall of spoken terms, and what was offered.
 
     Attributes:
         utterances: recordings searched.
@@ -58,6 +78,8 @@ class RetrievalReport:
         not_in_glossary: spoken terms that the glossary lacks; they are not counted below.
         seconds_per_query: mean time to score all terms on a whole recording, encoder excluded.
         found: every spoken term with its rank.
+        threshold: least probability at which a term is offered.
+        offered: terms offered, at most ten at a time.
     """
 
     utterances: int
@@ -65,6 +87,8 @@ class RetrievalReport:
     not_in_glossary: int
     seconds_per_query: float
     found: tuple[Found, ...]
+    threshold: float = 0.0
+    offered: tuple[Offered, ...] = ()
 
     def summary(self) -> dict[str, object]:
         """For printing as JSON: recall overall and for terms never spoken in training."""
@@ -76,7 +100,44 @@ class RetrievalReport:
             "seconds_per_query": round(self.seconds_per_query, 4),
             "all_terms": _recalls(self.found),
             "terms_never_spoken_in_training": _recalls(unseen),
+            "offered": self._offers(),
         }
+
+    def _offers(self) -> dict[str, object]:
+        """Precision, recall and calibration of what was offered."""
+        offered = {(offer.id, offer.term) for offer in self.offered}
+        caught = [(hit.id, hit.term) in offered for hit in self.found]
+        probability = np.array([offer.probability for offer in self.offered])
+        spoken = np.array([offer.spoken for offer in self.offered])
+        return {
+            "threshold": self.threshold,
+            "n": len(self.offered),
+            "per_utterance": round(len(self.offered) / max(self.utterances, 1), 2),
+            "precision": round(float(spoken.mean()), 4) if len(spoken) else None,
+            "recall": round(float(np.mean(caught)), 4) if caught else None,
+            "calibration_error": round(calibration_error(probability, spoken), 4)
+            if len(spoken)
+            else None,
+        }
+
+
+def calibration_error(
+    probability: npt.NDArray[np.float64], spoken: npt.NDArray[np.bool_], bins: int = 10
+) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, equation 3).
+
+    Args:
+        probability: [M] in [0, 1].
+        spoken: [M].
+        bins: of equal width.
+
+    Returns:
+        Mean distance between a bin's mean probability and its share of spoken terms, weighted by
+        the bin's size.
+    """
+    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    gaps = np.bincount(bin_of, probability - spoken, minlength=bins)
+    return float(np.abs(gaps).sum() / len(probability))
 
 
 def _recalls(hits: Sequence[Found]) -> dict[str, object]:
@@ -157,10 +218,24 @@ def search(
     index = retriever.index(terms)
     places = {plain(term.text): number for number, term in enumerate(terms)}
     found: list[Found] = []
+    offered: list[Offered] = []
     missing, seconds = 0, 0.0
     for case in tqdm(cases, desc="recordings", disable=None):
-        probability, took = _probabilities(read_audio(case.audio), index, encoder, retriever)
+        probability, chosen, took = _probabilities(
+            read_audio(case.audio), index, encoder, retriever
+        )
         seconds += took
+        said = {plain(name) for name in case.terms}
+        offered += [
+            Offered(
+                id=case.id,
+                term=text,
+                probability=float(probability[number]),
+                spoken=plain(text) in said or mentions(case.text or "", text),
+            )
+            for number in sorted(chosen)
+            for text in (terms[number].text,)
+        ]
         for name in dict.fromkeys(case.terms):
             place = places.get(plain(name))
             if place is None:
@@ -175,13 +250,16 @@ def search(
         not_in_glossary=missing,
         seconds_per_query=seconds / max(len(cases), 1),
         found=tuple(found),
+        threshold=retriever.calibration.threshold,
+        offered=tuple(offered),
     )
 
 
 def _probabilities(
     samples: Samples, index: GlossaryIndex, encoder: Encoder, retriever: Retriever
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], float]:
-    """Best probability [N] of each term over the windows of a recording, and seconds taken."""
+) -> tuple[npt.NDArray[np.float32], set[int], float]:
+    """Over the windows of a recording: best probability [N] of each term, offers, seconds taken."""
+    chosen: set[int] = set()
     best = np.zeros(index.numbers, np.float32)
     seconds = 0.0
     for start in range(0, len(samples), _WINDOW_SAMPLES):
@@ -189,5 +267,7 @@ def _probabilities(
         began = time.perf_counter()
         evidence = retriever.step(index, retriever.start(), frames)
         seconds += time.perf_counter() - began
+        places = select(evidence, top_k=TOP_K, threshold=retriever.calibration.threshold)
+        chosen.update(int(evidence.term[place]) for place in places)
         best[evidence.term] = np.maximum(best[evidence.term], evidence.probability)
-    return best, seconds
+    return best, chosen, seconds

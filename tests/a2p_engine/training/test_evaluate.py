@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from a2p_engine.training.evaluate import Found, RetrievalReport, evaluate_retrieval
+from a2p_engine.training.evaluate import (
+    Found,
+    Offered,
+    RetrievalReport,
+    calibration_error,
+    evaluate_retrieval,
+)
 from a2p_engine.training.voices import HibariVoice
 
 
@@ -41,7 +47,38 @@ def test_a_spoken_term_ranks_first(spoken: Path) -> None:
     assert summary["glossary_terms"] == 6
     assert summary["not_in_glossary"] == 1
     assert report.seconds_per_query > 0
+    assert [(offer.term, offer.spoken) for offer in report.offered] == [("Poundmaker", True)]
+    assert summary["offered"]["precision"] == summary["offered"]["recall"] == 1.0
     assert json.loads((spoken / "dump.jsonl").read_text())["rank"] == 1
+
+
+def test_what_is_offered_is_judged() -> None:
+    """Precision and calibration are of the offers, recall is of the spoken terms."""
+    found = tuple(Found(id="a", term=term, rank=1, trained=False) for term in ("x", "y"))
+    offered = tuple(
+        Offered(id="a", term=term, probability=probability, spoken=term == "x")
+        for term, probability in (("x", 0.95), ("z", 0.35), ("w", 0.25), ("v", 0.25))
+    )
+    report = RetrievalReport(
+        utterances=2, glossary_terms=9, not_in_glossary=0, seconds_per_query=0.1,
+        found=found, threshold=0.2, offered=offered,
+    )  # fmt: skip
+    assert report.summary()["offered"] == {
+        "threshold": 0.2,
+        "n": 4,
+        "per_utterance": 2.0,
+        "precision": 0.25,
+        "recall": 0.5,
+        "calibration_error": pytest.approx((0.05 + 0.35 + 0.5) / 4),
+    }
+
+
+def test_calibration_error_knows_over_and_underconfidence() -> None:
+    """Errors within one bin cancel, those of different bins add up; 1.0 is in the last bin."""
+    right = calibration_error(np.array([0.25, 0.25, 0.25, 0.25]), np.array([1, 0, 0, 0], bool))
+    assert right == 0.0
+    wrong = calibration_error(np.array([1.0, 0.05]), np.array([False, True]))
+    assert wrong == pytest.approx((1.0 + 0.95) / 2)
 
 
 def test_recall_is_counted_for_all_and_for_terms_never_spoken() -> None:
