@@ -214,8 +214,10 @@ class Engine:
         handle = f"s{next(self._numbers)}"
         heard = options.language in (*self._speech_llm.retriever_languages, "auto")
         base = self._mapped(index) if index is not None and heard else None
-        self._sessions[handle] = _Session(options, base)
-        return handle, self.edit_glossary(handle, add=glossary)
+        session = _Session(options, base)
+        info = self._edit(session, glossary, ())
+        self._sessions[handle] = session
+        return handle, info
 
     def edit_glossary(
         self, session: str, *, add: Sequence[Term] = (), remove: Sequence[str] = ()
@@ -228,26 +230,7 @@ class Engine:
         Raises:
             UnknownSession: the handle is not open.
         """
-        found = self._session(session)
-        add, rejected = self._accepted(found.options, add)
-        with found.editing:
-            before = found.index
-            missing = tuple(text for text in remove if before is None or before.find(text) is None)
-            # Made beside the steps of the session; only the exchange waits for one under way.
-            after = self._edited(before, add, remove)
-            kept = before.size - (len(set(remove)) - len(set(missing))) if before else 0
-            with found.lock:
-                found.index = after
-                found.glossary_version += 1
-                from_sample = found.open_sample
-        return GlossaryInfo(
-            version=found.glossary_version,
-            terms=after.size if after else 0,
-            added=(after.size if after else 0) - kept,
-            removed=len(set(remove)) - len(set(missing)),
-            rejected=(*rejected, *((text, "not in the glossary") for text in missing)),
-            from_sample=from_sample,
-        )
+        return self._edit(self._session(session), add, remove)
 
     def step(self, request: StepRequest) -> StepResult:
         """Hear the segment's new audio and write down the whole of it; blocks for the models' time.
@@ -265,6 +248,27 @@ class Engine:
     def close(self, session: str) -> None:
         """End a session and drop its state; closing twice is harmless."""
         self._sessions.pop(session, None)
+
+    def _edit(self, session: _Session, add: Sequence[Term], remove: Sequence[str]) -> GlossaryInfo:
+        add, rejected = self._accepted(session.options, add)
+        with session.editing:
+            before = session.index
+            missing = tuple(text for text in remove if before is None or before.find(text) is None)
+            # Made beside the steps of the session; only the exchange waits for one under way.
+            after = self._edited(before, add, remove)
+            kept = before.size - (len(set(remove)) - len(set(missing))) if before else 0
+            with session.lock:
+                session.index = after
+                session.glossary_version += 1
+                from_sample, version = session.open_sample, session.glossary_version
+        return GlossaryInfo(
+            version=version,
+            terms=after.size if after else 0,
+            added=(after.size if after else 0) - kept,
+            removed=len(set(remove)) - len(set(missing)),
+            rejected=(*rejected, *((text, "not in the glossary") for text in missing)),
+            from_sample=from_sample,
+        )
 
     def _step(self, session: _Session, request: StepRequest) -> StepResult:
         timings_ms: dict[str, float] = {}

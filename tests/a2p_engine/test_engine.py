@@ -186,6 +186,17 @@ def test_an_index_file_is_as_good_as_its_terms(
         engine.open(SessionOptions(), index=tmp_path / "none.safetensors")
 
 
+def test_terms_nobody_can_pronounce_are_harmless(engine: Engine, sentence: Samples) -> None:
+    """They are never heard; the others of the glossary are."""
+    for terms, found in (([], []), ([Term(text="rosuvastatin")], ["rosuvastatin"])):
+        session, info = engine.open(SessionOptions(), [Term(text="日本"), *terms])
+        assert info.terms == 1 + len(terms)
+        request = StepRequest(
+            session=session, segment_id=0, start_sample=0, samples=sentence, final=True
+        )
+        assert [hit.term for hit in engine.step(request).terms] == found
+
+
 def test_a_glossary_too_long_to_follow_is_shortlisted(
     engine: Engine, terms: list[Term], sentence: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
