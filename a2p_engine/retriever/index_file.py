@@ -91,13 +91,14 @@ def load(path: Path, table: TokenTable, vocabulary: Vocabulary) -> GlossaryIndex
             if found != vocabulary.as_json():
                 raise GlossaryError(f"index {path} {_misfit(found, vocabulary)}; make it again")
             columns = {name: file.get_tensor(name).numpy() for name in file.keys()}
-        section = _section(columns, table)
+        section = _section(columns, table, len(vocabulary.phonemes))
     except (OSError, KeyError, IndexError, ValueError, SafetensorError) as error:
         raise GlossaryError(f"cannot read index {path}: {error}") from error
     return GlossaryIndex.of(section)
 
 
-def _section(columns: dict[str, npt.NDArray[Any]], table: TokenTable) -> Section:
+def _section(columns: dict[str, npt.NDArray[Any]], table: TokenTable, phonemes: int) -> Section:
+    """A section of columns that fit together; compiled loops would read beyond others."""
     terms = TermTable(
         **{
             name: Strings(columns[f"terms.{name}"], columns[f"terms.{name}.offsets"])
@@ -114,15 +115,41 @@ def _section(columns: dict[str, npt.NDArray[Any]], table: TokenTable) -> Section
     offsets, spellings = columns["tokens.offsets"], columns.get("spellings")
     forms = len(terms) if spellings is None else int(spellings[-1])
     whole = {
-        "terms.texts.offsets": len(terms.texts.data) == terms.texts.offsets[-1],
-        "terms.weights": len(terms.weights) == len(terms.hashed) == len(terms),
-        "tokens.offsets": len(offsets) == forms + 1 and offsets[-1] == len(columns["tokens"]),
-        "phonemes.lengths": phones.lengths.sum() == len(phones.symbols),
+        **{
+            f"terms.{name}.offsets": len(strings) == len(terms) and _ends_at(strings.offsets, data)
+            for name, strings in _strings(terms).items()
+            for data in (len(strings.data),)
+        },
+        "terms.weights": len(terms.weights) == len(terms),
+        "terms.enabled": len(terms.enabled) == len(terms),
+        "terms.hashed": len(terms.hashes) == len(terms.hashed) == len(terms)
+        and _below(terms.hashed, len(terms)),
+        "tokens": _below(columns["tokens"], table.vocabulary),
+        "tokens.offsets": len(offsets) == forms + 1
+        and _ends_at(offsets, len(columns["tokens"]))
+        and bool((np.diff(offsets) > 0).all()),
+        "spellings": spellings is None
+        or (len(spellings) == len(terms) + 1 and _ends_at(spellings, forms)),
+        "phonemes": _below(phones.symbols, phonemes),
+        "phonemes.lengths": bool((phones.lengths > 0).all())
+        and phones.lengths.sum() == len(phones.symbols),
+        "phonemes.term_of": len(phones.term_of) == len(phones)
+        and _below(phones.term_of, len(terms))
+        and bool((np.diff(phones.term_of) >= 0).all()),
     }
     wrong = [name for name, fits in whole.items() if not fits]
     if wrong:
         raise ValueError(f"{', '.join(wrong)} do not fit the rest")
     return Section.packed(terms, columns["tokens"], offsets, spellings, phones, table)
+
+
+def _ends_at(offsets: npt.NDArray[Any], end: int) -> bool:
+    """Whether offsets begin at 0, never fall, and end there."""
+    return offsets[0] == 0 and offsets[-1] == end and bool((np.diff(offsets) >= 0).all())
+
+
+def _below(numbers: npt.NDArray[Any], limit: int) -> bool:
+    return not len(numbers) or bool(numbers.min() >= 0 and numbers.max() < limit)
 
 
 def _strings(terms: TermTable) -> dict[str, Strings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -133,6 +134,8 @@ def index(
 
     if out.suffix != ".safetensors":
         raise InputError(f"the index {out} must end in .safetensors")
+    if not os.access(out.parent, os.W_OK):  # to be said before the quarter of an hour, not after
+        raise InputError(f"cannot write to the folder of {out}")
     terms = common.read_terms(file)
     engine = common.load_engine(speech_llm, retriever, "cpu")
     console = Console(stderr=True)

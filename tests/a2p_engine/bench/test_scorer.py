@@ -89,16 +89,15 @@ def test_a_model_that_does_not_fit_is_an_error(preset: Preset) -> None:
         run(_options(preset), available=lambda device: 1000)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
-def test_cuda_needs_cuda(preset: Preset) -> None:
+def test_cuda_needs_cuda(preset: Preset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for by name, its absence is an error; 'auto' takes the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="finds no CUDA device"):
         run(Options(preset=preset.name, device="cuda"))
     assert machine.find_device("auto").type == "cpu"
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA")
 def test_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries in bfloat16, times and memory of the device, the same list of steps."""
     small = Preset(name="small", width=128, heads=2, vocabulary=3_000)

@@ -38,12 +38,11 @@ def form(request: pytest.FixtureRequest) -> Iterator[Form]:
     if request.param == "cpu":
         with _interpreted() as module:
             yield Form(module, "cpu", 2e-5)
-    elif torch.cuda.is_available():
+    else:
+        assert torch.cuda.is_available(), "tests marked gpu need a CUDA device"
         from a2p_engine.ops.term_score import triton
 
         yield Form(triton, "cuda", 2e-4)
-    else:
-        pytest.skip("needs a CUDA device")
 
 
 @contextmanager

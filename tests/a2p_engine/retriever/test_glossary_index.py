@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from a2p_engine.errors import GlossaryError
 from a2p_engine.retriever import index_file
@@ -206,6 +208,37 @@ def test_an_index_file_brings_back_every_column(tmp_path: Path) -> None:
     phones = loaded.sections[0][1].phones
     assert phones.layout.phones.tolist() == section.phones.layout.phones.tolist()
     assert loaded.edit(remove=["naïve"]).find("naïve") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("tokens", lambda column: column - 1000),
+        ("tokens", lambda column: column + VOCABULARY),
+        ("tokens.offsets", lambda column: column.flip(0)),
+        ("spellings", lambda column: column.flip(0)),
+        ("phonemes", lambda column: column + 7),
+        ("phonemes.lengths", lambda column: column * 0),
+        ("phonemes.term_of", lambda column: column + 5),
+        ("terms.hashed", lambda column: column - 5),
+        ("terms.texts.offsets", lambda column: column + 1),
+        ("terms.enabled", lambda column: column[:1]),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(
+    tmp_path: Path, name: str, damage: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    """What would have compiled loops read beyond an array is refused."""
+    path = tmp_path / "g.safetensors"
+    section = SCORED.section([Term(text="abc", sounds_like=("xyz",)), Term(text="de")])
+    index_file.save(section, path, WORDS)
+    columns = load_file(path)
+    assert name in columns
+    damaged = {key: column.clone() for key, column in columns.items()}
+    damaged[name] = damage(damaged[name]).contiguous()
+    save_file(damaged, path, {"vocabulary": WORDS.as_json()})
+    with pytest.raises(GlossaryError, match=name):
+        index_file.load(path, SCORED.table, WORDS)
 
 
 def test_an_index_file_for_something_else_is_refused(tmp_path: Path) -> None:
