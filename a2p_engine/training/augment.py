@@ -1,7 +1,8 @@
-"""Rooms, microphones, lines and noise put on clean synthetic speech."""
+"""Rooms, microphones, lines, codecs, noise and music put on clean synthetic speech."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,8 @@ def degrade(samples: Samples, babble: Sequence[Samples], rng: np.random.Generato
         out = out + _noise(len(out), babble, rng) * _noise_gain(out, rng)
     if telephone and rng.random() < 0.6:
         out = mu_law(out)
+    elif rng.random() < 0.1:
+        out = compressed(out, rng)
     peak = float(np.abs(out).max()) + 1e-9
     out = out / peak * 10 ** (rng.uniform(-30, 0) / 20)
     if rng.random() < 0.05:
@@ -57,6 +60,44 @@ def mu_law(samples: npt.NDArray[np.floating], levels: int = 256) -> npt.NDArray[
     squeezed = np.sign(samples) * np.log1p(255 * np.abs(samples) / peak) / np.log(256)
     steps = np.round((squeezed + 1) / 2 * (levels - 1)) / (levels - 1) * 2 - 1
     return np.asarray(np.sign(steps) * np.expm1(np.abs(steps) * np.log(256)) / 255 * peak)
+
+
+def compressed(
+    samples: npt.NDArray[np.floating], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Through a lossy codec and back: Opus or MP3 at a random, mostly low, quality."""
+    import soundfile
+
+    loud = samples / (float(np.abs(samples).max()) + 1e-9) * 0.9
+    container, codec = (("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))[int(rng.integers(2))]
+    file = io.BytesIO()
+    level = float(rng.uniform(0.5, 1.0))
+    soundfile.write(
+        file, loud, SAMPLE_RATE_HZ, codec, format=container, compression_level=level
+    )
+    file.seek(0)
+    decoded, _ = soundfile.read(file, dtype="float64")
+    return np.resize(decoded, len(samples))  # a codec may add a few samples
+
+
+def music(length: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Chords with harmonics over a beat, made up note by note; about unit power."""
+    seconds = np.arange(length) / SAMPLE_RATE_HZ
+    beat_s = float(rng.uniform(0.3, 0.7))
+    root_hz = float(rng.uniform(80, 220))
+    out = np.zeros(length)
+    for begin_s in np.arange(0, length / SAMPLE_RATE_HZ, 2 * beat_s):
+        first, last = (int((begin_s + d) * SAMPLE_RATE_HZ) for d in (0.0, 2 * beat_s))
+        local = seconds[first:last] - begin_s
+        steps = (0, rng.choice([3, 4]), 7, rng.choice([9, 10, 12, 14]))
+        chord_hz = root_hz * 2 ** (rng.choice([0, 2, 5, 7, 9]) / 12)
+        for step in steps:
+            for harmonic in range(1, int(rng.integers(3, 7))):
+                hz = chord_hz * 2 ** (step / 12) * harmonic
+                out[first:last] += np.sin(2 * np.pi * hz * local) * np.exp(-local) / harmonic
+    pulse = np.exp(-(seconds % beat_s) * 25) * rng.standard_normal(length)
+    out += pulse * rng.uniform(0, 3)
+    return np.asarray(out / (np.sqrt((out**2).mean()) + 1e-9))
 
 
 def _filter(
@@ -85,12 +126,16 @@ def _fast_size(least: int) -> int:
 
 
 def _room(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Impulse response of a small room: the direct sound and a decaying noise tail."""
-    decay_s = rng.uniform(0.1, 0.7)  # time to -60 dB
+    """Impulse response of a room: the direct sound and a decaying noise tail.
+
+    One in five is far-field: a longer decay, and more of it than of the direct sound.
+    """
+    far = rng.random() < 0.2
+    decay_s = rng.uniform(0.4, 1.1) if far else rng.uniform(0.1, 0.7)  # time to -60 dB
     time_s = np.arange(int(decay_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
     tail[: int(rng.uniform(0.001, 0.012) * SAMPLE_RATE_HZ)] = 0
-    tail *= 10 ** (rng.uniform(-18, 2) / 20) / (np.sqrt((tail**2).sum()) + 1e-9)
+    tail *= 10 ** (rng.uniform(*((-3, 6) if far else (-18, 2))) / 20) / (np.sqrt((tail**2).sum()) + 1e-9)
     tail[0] = 1
     return tail
 
@@ -98,9 +143,11 @@ def _room(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 def _noise(
     length: int, babble: Sequence[Samples], rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """White, coloured or babble noise of that length, about unit power."""
+    """White, coloured or babble noise or music of that length, about unit power."""
     kind = rng.random()
-    if babble and kind < 0.35:
+    if kind > 0.85:
+        noise = music(length, rng)
+    elif babble and kind < 0.35:
         talkers = rng.choice(len(babble), size=int(rng.integers(1, 6)))
         noise = sum(
             np.resize(np.roll(babble[t], int(rng.integers(0, len(babble[t])))), length)

@@ -1,4 +1,4 @@
-"""What is spoken in training: sentences, fragments of them, and carriers around rare words."""
+"""What is spoken in training: sentences, fragments of them, carriers around rare and made-up terms."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Literal
 import numpy as np
 
 from a2p_engine.errors import TrainingError
+from a2p_engine.training.domains import made_up_term
 
 Split = Literal["train", "dev", "test"]
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 _MIN_FRAGMENT_WORDS = 4
-_SHARE_OF_SENTENCES = 0.5  # the rest are carriers and bare lists of rare words
-_SHARE_OF_LISTS = 0.2
+_SHARE_OF_SENTENCES = 0.45  # the rest are carriers and bare lists of terms
+_SHARE_OF_LISTS = 0.15
+_SHARE_MADE_UP = 0.35  # of the terms; the rest are rare words
 _CARRIERS = (
     "we talked about {} for a while",
     "could you send the {} to {} before noon",
@@ -39,6 +41,16 @@ _CARRIERS = (
     "between {} and {} there is hardly any difference",
     "the meeting with {} is about {}",
     "no i meant {}",
+    "doctor {} will join us with {} from {}",
+    "we are switching from {} to {} next quarter",
+    "is {} spelled like {} or like {}",
+    "thanks {} and now over to {}",
+    "the dose of {} was raised because {} did not help",
+    "remember to call {} before you update {}",
+    "our partner {} has bought {}",
+    "the results for {} look better than those for {}",
+    "my name is {} and i work for {}",
+    "take the train to {} and get off at {}",
 )
 
 
@@ -126,7 +138,7 @@ class TrainingText:
 
         Args:
             sentences: sentences that may be spoken.
-            rare_words: words that fill carriers; empty means sentences only.
+            rare_words: words that fill carriers, beside made-up terms; empty means sentences only.
             exclude: words that must never be spoken; sentences are cut around them.
             seed: chooses among sources, crops and words.
 
@@ -137,6 +149,7 @@ class TrainingText:
         self._fragments = [f for s in sentences for f in fragments(s, excluded)]
         if not self._fragments:
             raise TrainingError("no sentence is left after the excluded words were taken out")
+        self._excluded = excluded
         self._rare = [
             w for w in rare_words if 3 <= len(w) <= 18 and excluded.isdisjoint(words_of(w))
         ]
@@ -167,5 +180,11 @@ class TrainingText:
         return " ".join(tokens)
 
     def _fill(self, carrier: str, rng: np.random.Generator) -> str:
-        count = carrier.count("{}")
-        return carrier.format(*(self._rare[i] for i in rng.integers(0, len(self._rare), count)))
+        return carrier.format(*(self._term(rng) for _ in range(carrier.count("{}"))))
+
+    def _term(self, rng: np.random.Generator) -> str:
+        if rng.random() < _SHARE_MADE_UP:
+            term = made_up_term(rng)
+            if self._excluded.isdisjoint(words_of(term)):
+                return term
+        return self._rare[int(rng.integers(len(self._rare)))]
