@@ -72,9 +72,7 @@ def compressed(
     container, codec = (("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))[int(rng.integers(2))]
     file = io.BytesIO()
     level = float(rng.uniform(0.5, 1.0))
-    soundfile.write(
-        file, loud, SAMPLE_RATE_HZ, codec, format=container, compression_level=level
-    )
+    soundfile.write(file, loud, SAMPLE_RATE_HZ, codec, format=container, compression_level=level)
     file.seek(0)
     decoded, _ = soundfile.read(file, dtype="float64")
     return np.resize(decoded, len(samples))  # a codec may add a few samples
@@ -135,7 +133,8 @@ def _room(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     time_s = np.arange(int(decay_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / decay_s)
     tail[: int(rng.uniform(0.001, 0.012) * SAMPLE_RATE_HZ)] = 0
-    tail *= 10 ** (rng.uniform(*((-3, 6) if far else (-18, 2))) / 20) / (np.sqrt((tail**2).sum()) + 1e-9)
+    level_db = rng.uniform(-3, 6) if far else rng.uniform(-18, 2)
+    tail *= 10 ** (level_db / 20) / (np.sqrt((tail**2).sum()) + 1e-9)
     tail[0] = 1
     return tail
 

@@ -39,7 +39,7 @@ _BABBLE_LINES = (
     "there were more people in the room than anybody had expected to come",
     "if you ask me they should have finished the work a long time ago",
     "please put it over there next to the other ones thank you very much",
-    "the trains were late again and nobody could tell us the reason",
+    "the buses were late again and nobody could tell us the reason",
 )
 
 
@@ -122,14 +122,17 @@ def _lines(plan: SynthesisPlan) -> TrainingText | list[Line]:
     if plan.split == "train":
         held_out = {w for s in (*split.dev, *split.test) for w in words_of(s)}
         spoken = {w for s in split.train for w in words_of(s)}
-        exclude = set(read_lines(plan.exclude)) if plan.exclude else set()
         rare = read_lines(plan.rare_words) if plan.rare_words else []
         # A held-out sentence's word that no training sentence has stays unspoken.
-        return TrainingText(
-            split.train, rare, exclude=exclude | (held_out - spoken), seed=plan.seed
-        )
+        exclude = _excluded(plan) | (held_out - spoken)
+        return TrainingText(split.train, rare, exclude=exclude, seed=plan.seed)
     sentences = split.dev if plan.split == "dev" else split.test
     return [Line(id=f"{plan.split}-{n:04d}", text=s) for n, s in enumerate(sentences)]
+
+
+def _excluded(plan: SynthesisPlan) -> frozenset[str]:
+    lines = read_lines(plan.exclude) if plan.exclude else []
+    return frozenset(word for line in lines for word in words_of(line))
 
 
 def _held_out_count(plan: SynthesisPlan, lines: TrainingText | list[Line]) -> int:
@@ -171,8 +174,11 @@ class ShardMaker:
         self._babble: list[Samples] = []
         if plan.augment:
             talker, rng = HibariVoice(), np.random.default_rng(plan.seed)
+            excluded = _excluded(plan)
             self._babble = [
-                talker.speak(self._phonemize(line)[0], rng) for line in _BABBLE_LINES * 2
+                talker.speak(self._phonemize(line)[0], rng)
+                for line in _BABBLE_LINES * 2
+                if excluded.isdisjoint(words_of(line))
             ]
 
     def make(self, start: int, end: int) -> None:

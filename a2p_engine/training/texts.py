@@ -1,4 +1,4 @@
-"""What is spoken in training: sentences, fragments of them, carriers around rare and made-up terms."""
+"""What is spoken in training: sentences, parts of them, carriers around rare and made-up terms."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _CARRIERS = (
     "please ask {} about the {}",
     "the first one is {} and the second one is {}",
     "i have never heard of {} before",
-    "the report mentions {} {} and {}",
-    "in the next session {} will present {}",
+    "the report names {} {} and {}",
+    "in the next meeting {} will present {}",
     "they moved from {} to {} last year",
     "this is {} speaking",
     "the patient was given {} twice a day",
@@ -43,9 +43,9 @@ _CARRIERS = (
     "no i meant {}",
     "doctor {} will join us with {} from {}",
     "we are switching from {} to {} next quarter",
-    "is {} spelled like {} or like {}",
+    "is {} written like {} or like {}",
     "thanks {} and now over to {}",
-    "the dose of {} was raised because {} did not help",
+    "the amount of {} was raised because {} did not help",
     "remember to call {} before you update {}",
     "our partner {} has bought {}",
     "the results for {} look better than those for {}",
@@ -139,7 +139,8 @@ class TrainingText:
         Args:
             sentences: sentences that may be spoken.
             rare_words: words that fill carriers, beside made-up terms; empty means sentences only.
-            exclude: words that must never be spoken; sentences are cut around them.
+            exclude: words that must never be spoken; sentences are cut around them, and carriers
+                that hold one are left out.
             seed: chooses among sources, crops and words.
 
         Raises:
@@ -150,6 +151,7 @@ class TrainingText:
         if not self._fragments:
             raise TrainingError("no sentence is left after the excluded words were taken out")
         self._excluded = excluded
+        self._carriers = [c for c in _CARRIERS if excluded.isdisjoint(words_of(c))]
         self._rare = [
             w for w in rare_words if 3 <= len(w) <= 18 and excluded.isdisjoint(words_of(w))
         ]
@@ -161,9 +163,8 @@ class TrainingText:
         kind = rng.random()
         if not self._rare or kind < _SHARE_OF_SENTENCES:
             text = self._sentence(number, rng)
-        elif kind < 1 - _SHARE_OF_LISTS:
-            carriers = rng.choice(len(_CARRIERS), size=int(rng.integers(1, 4)), replace=False)
-            text = ". ".join(self._fill(_CARRIERS[c], rng) for c in carriers)
+        elif self._carriers and kind < 1 - _SHARE_OF_LISTS:
+            text = ". ".join(self._fill(c, rng) for c in self._some_carriers(rng))
         else:
             text = self._fill(", ".join(["{}"] * int(rng.integers(2, 8))), rng)
         return Line(id=f"{number:07d}", text=text)
@@ -178,6 +179,12 @@ class TrainingText:
             start = int(rng.integers(0, len(tokens) - length + 1))
             tokens = tokens[start : start + length]
         return " ".join(tokens)
+
+    def _some_carriers(self, rng: np.random.Generator) -> list[str]:
+        """One to three different ones, fewer if no more are left."""
+        count = min(int(rng.integers(1, 4)), len(self._carriers))
+        drawn = rng.choice(len(self._carriers), size=count, replace=False)
+        return [self._carriers[c] for c in drawn]
 
     def _fill(self, carrier: str, rng: np.random.Generator) -> str:
         return carrier.format(*(self._term(rng) for _ in range(carrier.count("{}"))))

@@ -1,4 +1,4 @@
-"""LibriSpeech's biasing lists as recordings: their transcripts, spoken by voices held out of training.
+"""LibriSpeech's biasing lists as recordings: transcripts spoken by voices held out of training.
 
 The lists (Le et al. 2021, "Contextualized Streaming End-to-End Speech Recognition with Trie-Based
 Deep Biasing and Shallow Fusion") are lines of tab-separated id, transcript, the transcript's rare

@@ -8,6 +8,7 @@ import pytest
 
 from a2p_engine.errors import TrainingError
 from a2p_engine.training.texts import (
+    _CARRIERS,
     TrainingText,
     fragments,
     read_lines,
@@ -42,6 +43,17 @@ def test_excluded_words_are_never_spoken() -> None:
     assert "witness" not in spoken
     assert "voussoir" not in spoken
     assert {"apixaban", "harbour"} <= spoken
+
+
+def test_carriers_that_hold_an_excluded_word_are_not_spoken() -> None:
+    """The words between the terms are excluded like all others, to the last carrier."""
+    plain = TrainingText(SENTENCES, RARE, seed=3)
+    between = {word for n in range(400) for word in words_of(plain[n].text)}
+    assert {"meeting", "train"} <= between
+    text = TrainingText(SENTENCES, RARE, exclude=["meeting", "train"], seed=3)
+    assert {"meeting", "train"}.isdisjoint(w for n in range(400) for w in words_of(text[n].text))
+    lists = TrainingText(["foxes jump over fences"], RARE, exclude=words_of(" ".join(_CARRIERS)))
+    assert all(lists[n].text for n in range(50))
 
 
 def test_a_line_depends_on_its_number_and_seed_alone() -> None:
