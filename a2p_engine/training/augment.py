@@ -12,6 +12,8 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 Spectrum = npt.NDArray[np.complex128] | npt.NDArray[np.float64]
 
+_MOST_COMPRESSED = 0.9999  # libsndfile refuses MP3 above it
+
 
 def trim(samples: Samples, rng: np.random.Generator) -> Samples:
     """Leave random silence around the speech; four in ten end in mid-speech, with none at all.
@@ -71,7 +73,7 @@ def compressed(
     loud = samples / (float(np.abs(samples).max()) + 1e-9) * 0.9
     container, codec = (("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))[int(rng.integers(2))]
     file = io.BytesIO()
-    level = float(rng.uniform(0.5, 1.0))
+    level = min(float(rng.uniform(0.5, 1.0)), _MOST_COMPRESSED)
     soundfile.write(file, loud, SAMPLE_RATE_HZ, codec, format=container, compression_level=level)
     file.seek(0)
     decoded, _ = soundfile.read(file, dtype="float64")
@@ -148,11 +150,11 @@ def _noise(
         noise = music(length, rng)
     elif babble and kind < 0.35:
         talkers = rng.choice(len(babble), size=int(rng.integers(1, 6)))
-        noise = sum(
+        talk = (
             np.resize(np.roll(babble[t], int(rng.integers(0, len(babble[t])))), length)
             for t in talkers
         )
-        noise = np.asarray(noise, np.float64)
+        noise = np.asarray(sum(talk), np.float64)
     else:
         size = _fast_size(length)
         slope = 0.0 if kind < 0.5 else rng.uniform(0.3, 1.2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
+import pytest
 
 from a2p_engine.training import augment
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
@@ -60,3 +63,62 @@ def test_mu_law_is_coarse_where_loud_and_fine_where_quiet() -> None:
     assert len(np.unique(augment.mu_law(ramp))) <= 256
     assert error.max() < 0.03
     assert error[np.abs(ramp) < 0.01].max() < 0.0005
+
+
+class _FixedDraws:
+    """A generator whose draws are given: which codec, and at what level."""
+
+    def __init__(self, codec: int, level: float) -> None:
+        self._codec, self._level = codec, level
+
+    def integers(self, _: int) -> int:
+        return self._codec
+
+    def uniform(self, low: float, high: float) -> float:
+        assert low <= self._level <= high
+        return self._level
+
+
+@pytest.mark.parametrize("codec", [0, 1], ids=["opus", "mp3"])
+@pytest.mark.parametrize(("level", "least"), [(0.5, 0.99), (0.75, 0.95), (1.0, 0.5)])
+def test_codecs_keep_length_and_place_and_lose_a_little(
+    codec: int, level: float, least: float
+) -> None:
+    """Decoded speech lies sample by sample on its original, less so the fewer bits it got."""
+    speech = _speech()
+    draws = cast(np.random.Generator, _FixedDraws(codec, level))
+    decoded = augment.compressed(speech, draws)
+    assert decoded.shape == speech.shape
+    likeness = float(np.corrcoef(speech, decoded)[0, 1])
+    assert least < likeness < 1
+    assert not np.allclose(decoded, speech * 0.9 / np.abs(speech).max(), atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 400, 4_800])
+def test_codecs_take_the_shortest_windows(length: int) -> None:
+    """Trimming may leave very little."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        assert len(augment.compressed(_speech()[:length] + 0.01, rng)) == length
+
+
+def test_music_has_unit_power_and_a_pitch() -> None:
+    """Chords stand far above the spectrum's middle, in any key and of any length."""
+    for seed in range(12):
+        music = augment.music(SAMPLE_RATE_HZ, np.random.default_rng(seed))
+        assert len(music) == SAMPLE_RATE_HZ
+        assert np.sqrt((music**2).mean()) == pytest.approx(1, abs=1e-3)
+        power = np.abs(np.fft.rfft(music)) ** 2
+        assert power.max() > 100 * np.median(power)
+
+
+def test_one_room_in_five_is_far_field() -> None:
+    """Some rooms have more reverberation than direct sound and a long decay; most have neither."""
+    rooms = [augment._room(np.random.default_rng(seed)) for seed in range(300)]
+    assert all(room[0] == 1 for room in rooms)
+    tail_db = np.array([10 * np.log10((room[1:] ** 2).sum()) for room in rooms])
+    long = np.array([len(room) > 0.7 * SAMPLE_RATE_HZ for room in rooms])
+    assert tail_db.min() > -18.5
+    assert tail_db.max() < 6.5
+    assert 0.04 < long.mean() < 0.2
+    assert tail_db[long].min() > -3.5
