@@ -29,7 +29,9 @@ from a2p_engine.selection import select
 from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, build_speech_llm
 from a2p_engine.text import mentions
 from a2p_engine.types import (
+    EAGERNESS,
     SAMPLE_RATE_HZ,
+    Eagerness,
     GlossaryInfo,
     Samples,
     SessionOptions,
@@ -203,7 +205,7 @@ class Engine:
             The session's handle and its glossary's first version.
 
         Raises:
-            InputError: the language or task is not one of the model's.
+            InputError: the language is not one of the model's, or the threshold no probability.
             GlossaryError: the index cannot be used.
         """
         if options.language not in (*self.languages, "auto"):
@@ -211,6 +213,7 @@ class Engine:
                 f"language {options.language!r} is unknown to {self.speech_llm}; "
                 f"accepted are auto, {', '.join(self.languages)}"
             )
+        _check_threshold(options.threshold)
         handle = f"s{next(self._numbers)}"
         heard = options.language in (*self._speech_llm.retriever_languages, "auto")
         base = self._mapped(index) if index is not None and heard else None
@@ -362,9 +365,7 @@ class Engine:
         if segment.retrieval is None:
             segment.retrieval = retriever.start()
         evidence = retriever.step(index, segment.retrieval, frames)
-        threshold = session.options.threshold
-        if threshold is None:
-            threshold = retriever.calibration.threshold
+        threshold = retriever.calibration.threshold(session.options.threshold)
         chosen = select(evidence, top_k=session.options.top_k, threshold=threshold)
         return [self._hit(index, evidence, place, segment.start_sample) for place in chosen]
 
@@ -420,6 +421,13 @@ def torch_device(device: Device) -> torch.device:
     if device == "cuda":
         log.warning("this build of torch has no CUDA: terms are scored on the CPU")
     return torch.device("cpu")
+
+
+def _check_threshold(threshold: float | Eagerness) -> None:
+    if not (threshold in EAGERNESS if isinstance(threshold, str) else 0 <= threshold <= 1):
+        raise InputError(
+            f"threshold {threshold!r} is neither a number from 0 to 1 nor {', '.join(EAGERNESS)}"
+        )
 
 
 def _spelling(term: Term, task: Task) -> str:

@@ -11,7 +11,7 @@ the start of the session's audio; only the edges of the system speak of seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ SAMPLE_RATE_HZ = 16_000
 
 Samples = npt.NDArray[np.float32]
 Task = Literal["transcribe", "translate"]
+Eagerness = Literal["cautious", "balanced", "eager"]
+EAGERNESS: tuple[Eagerness, ...] = get_args(Eagerness)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,14 +80,14 @@ class SessionOptions:
         language: ISO 639-1 code the speaker uses.
         task: ``transcribe``, or ``translate`` into English.
         top_k: most terms offered to the speech LLM at once; 0 switches retrieval off.
-        threshold: least calibrated probability at which a term is offered; None takes the
-            trained default.
+        threshold: least calibrated probability at which a term is offered, or the name of one that
+            the retriever brings with it.
     """
 
     language: str = "en"
     task: Task = "transcribe"
     top_k: int = 10
-    threshold: float | None = None
+    threshold: float | Eagerness = "balanced"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,7 +70,8 @@ class CaptionClient:
             task: ``transcribe`` or ``translate``.
             glossary: name of a glossary of the server, a list of entries, or the protocol's own
                 object with ``name`` and ``terms``; None takes the server's default, if any.
-            options: the protocol's options, such as ``{"partial_interval_ms": 300}``.
+            options: the protocol's options, such as ``{"partial_interval_ms": 300}``, or
+                ``{"threshold": "eager"}`` to have less probable terms offered as well.
             retry: when to reconnect.
             backlog_s: most audio kept for a reconnect; beyond it the oldest is dropped, which
                 ``Reconnected.dropped_s`` reports.

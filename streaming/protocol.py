@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from a2p_engine.types import SAMPLE_RATE_HZ, Task
+from a2p_engine.types import EAGERNESS, SAMPLE_RATE_HZ, Eagerness, Task
 from streaming.audio import CHANNELS, ENCODINGS, SAMPLE_RATES_HZ, AudioFormat
 from streaming.errors import BadCommand, BadOption, BadStart, UnexpectedFrame
 from streaming.events import Event
@@ -36,7 +36,7 @@ class StreamOptions:
     partials: bool = True
     partial_interval_ms: int = 500
     top_k: int = 10
-    threshold: float | None = None
+    threshold: float | Eagerness = "balanced"
     stats_interval_ms: int = 5000
     words: bool = True
 
@@ -205,7 +205,7 @@ def _options(message: JsonObject) -> StreamOptions:
         partials=message.boolean("partials", True),
         partial_interval_ms=message.integer("partial_interval_ms", 500, *PARTIAL_INTERVAL_MS),
         top_k=message.integer("top_k", 10, 0, MAX_TOP_K),
-        threshold=message.probability("threshold"),
+        threshold=message.probability("threshold", "balanced", EAGERNESS),
         stats_interval_ms=message.integer(
             "stats_interval_ms", 5000, *STATS_INTERVAL_MS, or_zero=True
         ),

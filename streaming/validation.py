@@ -75,13 +75,15 @@ class JsonObject:
             self.fail(key, value, f"{zero}an integer from {low} to {high}")
         return value
 
-    def probability(self, key: str) -> float | None:
-        """A number from 0 to 1, or null."""
-        value = self.take(key)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 <= value <= 1):
-            self.fail(key, value, "null or a number from 0 to 1")
-        return None if value is None else float(value)
+    def probability(self, key: str, default: Any, names: Collection[str]) -> Any:
+        """A number from 0 to 1, or one of the names that stand for one."""
+        value = self.take(key, default)
+        if isinstance(value, str) and value in names:
+            return value
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            named = ", ".join(json.dumps(name) for name in names)
+            self.fail(key, value, f"a number from 0 to 1, {named}")
+        return float(value)
 
     def text(self, key: str) -> str | None:
         """A string, or null."""

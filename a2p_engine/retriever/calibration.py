@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from a2p_engine.errors import ModelError
+from a2p_engine.types import EAGERNESS, Eagerness
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -54,14 +55,14 @@ class Calibration:
         background: what makes a cost surprising.
         weights: one per name in ``FEATURES``.
         bias: the intercept.
-        threshold: least probability at which a term is offered by default.
+        thresholds: least probability at which a term is offered, by the eagerness asked for.
         source: the data it was fitted on.
     """
 
     background: Background
     weights: tuple[float, ...]
     bias: float
-    threshold: float
+    thresholds: dict[Eagerness, float]
     source: str = ""
 
     def logits(
@@ -78,6 +79,10 @@ class Calibration:
         weights = np.array(self.weights, np.float32)
         return (evidence @ weights + np.float32(self.bias)).astype(np.float32)
 
+    def threshold(self, wanted: float | Eagerness) -> float:
+        """Least probability of an offered term, given as such or by name."""
+        return self.thresholds[wanted] if isinstance(wanted, str) else wanted
+
     def save(self, path: Path) -> None:
         """Write as JSON, with the feature names so that a later set of features is noticed."""
         path.write_text(json.dumps({"features": FEATURES, **asdict(self)}, indent=2) + "\n")
@@ -93,6 +98,8 @@ class Calibration:
             record = json.loads(path.read_text())
             if tuple(record.pop("features")) != FEATURES:
                 raise ModelError(f"{path}: fitted for other features than {', '.join(FEATURES)}")
+            if set(record["thresholds"]) != set(EAGERNESS):
+                raise ModelError(f"{path}: thresholds must be given for {', '.join(EAGERNESS)}")
             record["weights"] = tuple(map(float, record["weights"]))
             background = {name: tuple(c) for name, c in record.pop("background").items()}
             return cls(background=Background(**background), **record)

@@ -32,20 +32,23 @@ from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.training.data import FrameData
 from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
 from a2p_engine.training.texts import read_lines, words_of
-from a2p_engine.types import Term
+from a2p_engine.types import EAGERNESS, Eagerness, Term
 
 log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 
 CANDIDATES = 100  # best terms of an utterance that take part in the fit
+# Recall counts so many times as much as precision: a wrong term in the prompt costs little, a
+# missing one costs the word.
+RECALL_WEIGHT: dict[Eagerness, float] = {"cautious": 0.5, "balanced": 2.0, "eager": 4.0}
 ROUNDS = 3  # the candidates of a round are picked with the fit of the one before
 # Where the first round begins: good matches that are rare by chance.
 UNFITTED = Calibration(
     background=Background(mean=(0.0, 2.0, 0.0), deviation=(1.0, 0.2, 0.0)),
     weights=(0.4, -2.0, 0.0),
     bias=0.0,
-    threshold=0.5,
+    thresholds=dict.fromkeys(EAGERNESS, 0.5),
 )
 
 
@@ -162,7 +165,7 @@ def fit_calibration(
     source = (
         f"{len(retrievers)} x {len(texts)} development utterances, {len(words)} terms, seed {seed}"
     )
-    return replace(fit, threshold=_threshold(examples, fit), source=source)
+    return replace(fit, thresholds=_thresholds(examples, fit), source=source)
 
 
 def _example(heard: Heard, words: Sequence[str], text: set[str]) -> Example:
@@ -220,16 +223,14 @@ def _fit(examples: Sequence[Example], background: Background) -> Calibration:
         background=background,
         weights=tuple(round(float(weight), 5) for weight in raw),
         bias=round(float(found[-1] - raw @ mean), 5),
-        threshold=0.5,
+        thresholds=dict.fromkeys(EAGERNESS, 0.5),
     )
 
 
-def _threshold(examples: Sequence[Example], fit: Calibration, top_k: int = 10) -> float:
-    """The threshold with the best F2 of what is offered.
-
-    Recall counts for more than precision: a wrong term in the prompt costs little, a missing one
-    costs the word.
-    """
+def _thresholds(
+    examples: Sequence[Example], fit: Calibration, top_k: int = 10
+) -> dict[Eagerness, float]:
+    """The thresholds with the best F-beta of what is offered, beta as in ``RECALL_WEIGHT``."""
     offered: list[tuple[float, bool]] = []
     for example in examples:
         probability = sigmoid(example.logits(fit))
@@ -238,5 +239,9 @@ def _threshold(examples: Sequence[Example], fit: Calibration, top_k: int = 10) -
     offered.sort(reverse=True)
     right = np.cumsum([spoken for _, spoken in offered])
     wanted = sum(int(example.spoken.sum()) for example in examples)
-    f2 = 5 * right / (4 * wanted + np.arange(1, len(offered) + 1))
-    return round(offered[int(f2.argmax())][0], 3)
+    count = np.arange(1, len(offered) + 1)
+    f_beta = {
+        name: (1 + beta**2) * right / (beta**2 * wanted + count)
+        for name, beta in RECALL_WEIGHT.items()
+    }
+    return {name: round(offered[int(scores.argmax())][0], 3) for name, scores in f_beta.items()}

@@ -250,7 +250,7 @@ def search(
         not_in_glossary=missing,
         seconds_per_query=seconds / max(len(cases), 1),
         found=tuple(found),
-        threshold=retriever.calibration.threshold,
+        threshold=retriever.calibration.thresholds["balanced"],
         offered=tuple(offered),
     )
 
@@ -261,13 +261,14 @@ def _probabilities(
     """Over the windows of a recording: best probability [N] of each term, offers, seconds taken."""
     chosen: set[int] = set()
     best = np.zeros(index.numbers, np.float32)
+    threshold = retriever.calibration.thresholds["balanced"]
     seconds = 0.0
     for start in range(0, len(samples), _WINDOW_SAMPLES):
         frames = encoder.encode(samples[start : start + _WINDOW_SAMPLES]).frames
         began = time.perf_counter()
         evidence = retriever.step(index, retriever.start(), frames)
         seconds += time.perf_counter() - began
-        places = select(evidence, top_k=TOP_K, threshold=retriever.calibration.threshold)
+        places = select(evidence, top_k=TOP_K, threshold=threshold)
         chosen.update(int(evidence.term[place]) for place in places)
         best[evidence.term] = np.maximum(best[evidence.term], evidence.probability)
     return best, chosen, seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -12,11 +13,29 @@ import typer
 
 if TYPE_CHECKING:
     from a2p_engine.engine import Engine
-    from a2p_engine.types import SessionOptions, Term
+    from a2p_engine.types import Eagerness, SessionOptions, Term
 
 Task = Literal["transcribe", "translate"]
 Device = Literal["auto", "cpu", "cuda"]
 Vad = Literal["silero", "webrtc", "energy"]
+
+
+def parse_threshold(text: str | float) -> float | Eagerness:
+    """A probability, or the name of one of the retriever's thresholds.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    from a2p_engine.types import EAGERNESS
+
+    for name in EAGERNESS:
+        if text == name:
+            return name
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) <= 1:
+            return number
+    raise typer.BadParameter(f"{text!r} is neither a number from 0 to 1 nor {', '.join(EAGERNESS)}")
+
 
 LanguageOption = Annotated[
     str, typer.Option("--language", "-l", help="Language spoken, as ISO 639-1 code.")
@@ -31,9 +50,11 @@ TopKOption = Annotated[
     int, typer.Option("--top-k", "-k", min=0, help="Most terms offered to the model at once.")
 ]
 ThresholdOption = Annotated[
-    float | None,
+    Any,  # float or Eagerness
     typer.Option(
-        min=0, max=1, help="Least probability of an offered term.", show_default="as trained"
+        parser=parse_threshold,
+        metavar="[cautious|balanced|eager|NUMBER]",
+        help="Least probability of an offered term.",
     ),
 ]
 VadOption = Annotated[Vad, typer.Option(help="Voice activity detector.")]
@@ -93,7 +114,7 @@ def load_engine(
 
 
 def session_options(
-    language: str, task: Task = "transcribe", top_k: int = 10, threshold: float | None = None
+    language: str, task: Task, top_k: int, threshold: float | Eagerness
 ) -> SessionOptions:
     """What a command asks of the engine."""
     from a2p_engine.types import SessionOptions

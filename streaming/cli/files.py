@@ -44,7 +44,7 @@ def transcribe(
     task: common.TaskOption = "transcribe",
     vad: common.VadOption = "silero",
     top_k: common.TopKOption = 10,
-    threshold: common.ThresholdOption = None,
+    threshold: common.ThresholdOption = "balanced",
     speech_llm: common.SpeechLlmOption = "whisper-base",
     retriever: common.RetrieverOption = None,
     device: common.DeviceOption = "auto",
@@ -69,9 +69,7 @@ def retrieve(
     top_k: Annotated[
         int, typer.Option("--top-k", "-k", min=1, help="Terms of each stretch of speech.")
     ] = 10,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Least probability of a term shown.")
-    ] = 0.0,
+    threshold: common.ThresholdOption = 0.0,
     as_json: AsJson = False,
     language: common.LanguageOption = "en",
     vad: common.VadOption = "silero",
@@ -86,7 +84,7 @@ def retrieve(
     audio = read_audio(file)
     terms = common.read_terms(glossary)
     engine = common.load_engine(speech_llm, retriever, device)
-    options = common.session_options(language, top_k=top_k, threshold=threshold)
+    options = common.session_options(language, "transcribe", top_k, threshold)
     config = offline.OfflineConfig(options=options, vad=vad)
     finals = offline.transcribe(engine, audio, config, terms)
     if not finals:

@@ -116,6 +116,7 @@ def stream(
     glossary: GlossaryOption = None,
     language: common.LanguageOption = "en",
     task: common.TaskOption = "transcribe",
+    threshold: common.ThresholdOption = "balanced",
     pace: Annotated[
         float, typer.Option(min=0, help="1 is real time, 0 as fast as the server takes it.")
     ] = 1.0,
@@ -135,7 +136,8 @@ def stream(
     else:
         audio, source = AudioFormat(), stream_file(file, pace)
         _require_audio(file)
-    asyncio.run(_caption(_client(url, audio, glossary, language, task), source, as_json))
+    client = _client(url, audio, glossary, language, task, threshold)
+    asyncio.run(_caption(client, source, as_json))
 
 
 def mic(
@@ -143,6 +145,7 @@ def mic(
     glossary: GlossaryOption = None,
     language: common.LanguageOption = "en",
     task: common.TaskOption = "transcribe",
+    threshold: common.ThresholdOption = "balanced",
     device: Annotated[
         str | None,
         typer.Option("--device", "-d", help="Number or part of a name.", show_default="default"),
@@ -162,7 +165,8 @@ def mic(
         Console().print(device_table(input_devices()))
         return
     rate_hz = supported_rate_hz(device)
-    client = _client(url, AudioFormat(sample_rate_hz=rate_hz), glossary, language, task)
+    audio = AudioFormat(sample_rate_hz=rate_hz)
+    client = _client(url, audio, glossary, language, task, threshold)
     asyncio.run(_caption(client, microphone(device, rate_hz), as_json, meter=True))
 
 
@@ -197,7 +201,12 @@ def _require_audio(file: str) -> None:
 
 
 def _client(
-    url: str, audio: AudioFormat, glossary: str | None, language: str, task: str
+    url: str,
+    audio: AudioFormat,
+    glossary: str | None,
+    language: str,
+    task: str,
+    threshold: float | str,
 ) -> tuple[CaptionClient, list[Any]]:
     """A client, and the glossary entries that do not fit into its first message."""
     from clients import CaptionClient
@@ -208,7 +217,14 @@ def _client(
         first = [_entry(term) for term in common.read_terms(Path(glossary))]
         if len(json.dumps(first)) > START_BYTES:
             first, later = [], first
-    client = CaptionClient(url, audio=audio, language=language, task=task, glossary=first)
+    client = CaptionClient(
+        url,
+        audio=audio,
+        language=language,
+        task=task,
+        glossary=first,
+        options={"threshold": threshold},
+    )
     return client, later
 
 

@@ -315,6 +315,9 @@ def test_bad_requests_say_what_is_wrong(engine: Engine) -> None:
     """Unknown languages and sessions, and segments beyond the model's window, are named."""
     with pytest.raises(InputError, match="language 'xx' is unknown to whisper-base"):
         engine.open(SessionOptions(language="xx"))
+    for threshold in (2.0, "reckless"):
+        with pytest.raises(InputError, match="neither a number from 0 to 1 nor cautious"):
+            engine.open(SessionOptions(threshold=threshold))
     session, _ = engine.open(SessionOptions())
     long = StepRequest(
         session=session, segment_id=0, start_sample=0, samples=np.zeros(29 * HZ, np.float32)

@@ -217,6 +217,18 @@ async def test_glossaries_of_the_server_are_offered_by_name(
         await expect(page.get_by_label("Glossary of the server")).to_be_disabled()
 
 
+async def test_it_can_be_said_how_probable_used_terms_must_be(open_page: OpenPage) -> None:
+    """The engine gets the name of the threshold, which is fixed while captions run."""
+    async with serving() as server:
+        page = await open_page(server)
+        await expect(page.get_by_label("Use terms")).to_have_value("balanced")
+        await page.get_by_label("Use terms").select_option("Only when sure")
+        await start(page)
+        (session,) = server.hub.engine.sessions.values()
+        assert session.options.threshold == "cautious"
+        await expect(page.get_by_label("Use terms")).to_be_disabled()
+
+
 async def test_languages_of_the_server_are_offered_in_words(open_page: OpenPage) -> None:
     """English is chosen at first, detection stands at the top."""
     async with serving() as server:

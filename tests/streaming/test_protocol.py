@@ -96,6 +96,12 @@ def test_start_takes_every_documented_key() -> None:
     )
 
 
+@pytest.mark.parametrize("threshold", [0, 0.5, 1.0, "cautious", "balanced", "eager"])
+def test_a_threshold_is_a_number_or_a_name(threshold: object) -> None:
+    """Names are left to the retriever, which knows what they stand for."""
+    assert start(options={"threshold": threshold}).options.threshold == threshold
+
+
 @pytest.mark.parametrize("glossary", [None, {}])
 def test_an_empty_glossary_switches_the_default_off(glossary: object) -> None:
     """Null and {} mean no glossary, which differs from not naming one."""
@@ -124,7 +130,10 @@ def test_an_empty_glossary_switches_the_default_off(glossary: object) -> None:
         ({"options": {"partials": 1}}, "options.partials is 1; accepted: true, false"),
         ({"options": {"top_k": -1}}, "options.top_k is -1; accepted: an integer from 0 to 50"),
         ({"options": {"top_k": True}}, "options.top_k is true"),
-        ({"options": {"threshold": 2}}, "options.threshold is 2; accepted: null or a number"),
+        ({"options": {"threshold": 2}}, 'is 2; accepted: a number from 0 to 1, "cautious"'),
+        ({"options": {"threshold": True}}, "options.threshold is true; accepted: a number"),
+        ({"options": {"threshold": None}}, "options.threshold is null; accepted: a number"),
+        ({"options": {"threshold": "bold"}}, 'options.threshold is "bold"; accepted: a number'),
         ({"options": {"stats_interval_ms": 1}}, "accepted: 0 or an integer from 500 to 600000"),
         ({"options": {"beam": 5}}, '"options.beam"'),
     ],

@@ -68,7 +68,8 @@ function finished() {
 
 function startMessage() {
   const name = $("server-glossary").value;
-  const message = { language: $("language").value, task: "transcribe" };
+  const options = { threshold: $("threshold").value };
+  const message = { language: $("language").value, task: "transcribe", options };
   return { ...message, glossary: { ...(name && { name }), terms: glossary.begin() } };
 }
 
@@ -125,7 +126,7 @@ function controls(state) {
   button.textContent = { idle: "Start", starting: "Starting…", running: "Stop", stopping: "Finishing…" }[state];
   button.disabled = state === "starting" || state === "stopping";
   button.toggleAttribute("data-running", state === "running");
-  for (const id of ["sources", "server-glossary", "language"]) $(id).disabled = state !== "idle";
+  for (const id of ["sources", "server-glossary", "language", "threshold"]) $(id).disabled = state !== "idle";
 }
 
 function notice(text) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ from a2p_engine.training.shards import Utterance, write_shard
 
 BACKGROUND = Background(mean=(0.0, 2.2, -1.0), deviation=(0.2, 0.2, 0.2))
 CALIBRATION = Calibration(
-    background=BACKGROUND, weights=(0.5, -1.0, 0.3), bias=-7.0, threshold=0.2, source="a test"
+    background=BACKGROUND,
+    weights=(0.5, -1.0, 0.3),
+    bias=-7.0,
+    thresholds={"cautious": 0.6, "balanced": 0.2, "eager": 0.1},
+    source="a test",
 )
 
 
@@ -55,6 +60,20 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ModelError, match=r"c\.json"):
         Calibration.load(path)
+
+
+def test_a_file_without_one_of_the_thresholds_is_an_error(tmp_path: Path) -> None:
+    """The names are those that sessions may ask for."""
+    path = tmp_path / "c.json"
+    replace(CALIBRATION, thresholds={"balanced": 0.2}).save(path)
+    with pytest.raises(ModelError, match=r"c\.json: .* cautious, balanced, eager"):
+        Calibration.load(path)
+
+
+def test_a_threshold_is_a_number_or_a_name() -> None:
+    """A number stands for itself, a name for what was trained."""
+    assert CALIBRATION.threshold(0.3) == 0.3
+    assert CALIBRATION.threshold("eager") == 0.1
 
 
 class _Retriever:
@@ -105,7 +124,8 @@ def test_fitting_tells_spoken_from_not_spoken(tmp_path: Path) -> None:
         np.array([1.0, 12.0], np.float32), np.array([8, 8], np.int32), np.zeros(2, np.float32)
     )
     assert good > 2 > -2 > bad
-    assert 0.0 < fit.threshold < 1.0
+    eager, balanced, cautious = map(fit.threshold, ("eager", "balanced", "cautious"))
+    assert 0.0 < eager <= balanced <= cautious < 1.0
 
 
 def test_words_spoken_in_training_do_not_count(tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["transcribe", "a.wav", "--format", "pdf"], "'pdf' is not one of"),
         (["retrieve", "a.wav"], "Missing option '--glossary'"),
         (["serve", "--port", "many"], "Invalid value for '--port'"),
+        (["transcribe", "a.wav", "--threshold", "2"], "'2' is neither a number from 0 to 1 nor"),
+        (["mic", "--threshold", "bold"], "'bold' is neither a number from 0 to 1 nor cautious"),
     ],
 )
 def test_wrong_command_lines(
@@ -261,6 +263,20 @@ def test_retrieve_shows_terms_with_probability_and_time(
     assert [hit["term"] for hit in segments[0]["terms"]] == ["apixaban", "rosuvastatin"]
 
 
+@pytest.mark.parametrize(("text", "threshold"), [("0.25", 0.25), ("eager", "eager")])
+def test_a_threshold_reaches_the_engine_as_number_or_name(
+    engine: FakeEngine,
+    recording: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    threshold: float | str,
+) -> None:
+    """What a name stands for is the retriever's business."""
+    monkeypatch.setattr(engine, "close", lambda session: None)
+    assert main(["transcribe", str(recording), "--vad", "energy", "--threshold", text]) == 0
+    assert [session.options.threshold for session in engine.sessions.values()] == [threshold]
+
+
 def test_port_in_use_is_said_plainly(
     engine: FakeEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,10 +303,11 @@ def test_stream_sends_a_file_and_shows_finals(
 ) -> None:
     """A recording goes to a server with a glossary file; finals come back as lines."""
     command = ["stream", str(recording), "--url", url, "--pace", "0", "--glossary", str(glossary)]
-    assert main([*command, "--json"]) == 0
+    assert main([*command, "--threshold", "eager", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0]["event"] == "SessionStarted"
     assert events[0]["glossary"]["terms"] == 2
+    assert events[0]["options"]["threshold"] == "eager"
     assert events[-1]["event"] == "SessionEnded"
 
 
