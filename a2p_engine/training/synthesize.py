@@ -21,6 +21,7 @@ from a2p_engine.training.shards import Frames, Utterance, is_complete, write_sha
 from a2p_engine.training.texts import (
     Line,
     Split,
+    TermSet,
     TrainingText,
     read_lines,
     split_sentences,
@@ -50,7 +51,7 @@ class SynthesisPlan:
     Attributes:
         text: file of sentences, one a line.
         rare_words: file of words for carriers and lists, one a line; None means sentences only.
-        exclude: file of words that must never be spoken, one a line.
+        exclude: file of words and phrases that must never be spoken, one a line.
         split: ``train`` leaves out the held-out sentences; ``dev`` and ``test`` speak just those.
         utterances: how many; None means each held-out sentence once (not for ``train``).
         first: number of the first utterance, to add to earlier data.
@@ -124,15 +125,14 @@ def _lines(plan: SynthesisPlan) -> TrainingText | list[Line]:
         spoken = {w for s in split.train for w in words_of(s)}
         rare = read_lines(plan.rare_words) if plan.rare_words else []
         # A held-out sentence's word that no training sentence has stays unspoken.
-        exclude = _excluded(plan) | (held_out - spoken)
+        exclude = {*_excluded(plan), *(held_out - spoken)}
         return TrainingText(split.train, rare, exclude=exclude, seed=plan.seed)
     sentences = split.dev if plan.split == "dev" else split.test
     return [Line(id=f"{plan.split}-{n:04d}", text=s) for n, s in enumerate(sentences)]
 
 
-def _excluded(plan: SynthesisPlan) -> frozenset[str]:
-    lines = read_lines(plan.exclude) if plan.exclude else []
-    return frozenset(word for line in lines for word in words_of(line))
+def _excluded(plan: SynthesisPlan) -> list[str]:
+    return read_lines(plan.exclude) if plan.exclude else []
 
 
 def _held_out_count(plan: SynthesisPlan, lines: TrainingText | list[Line]) -> int:
@@ -174,11 +174,11 @@ class ShardMaker:
         self._babble: list[Samples] = []
         if plan.augment:
             talker, rng = HibariVoice(), np.random.default_rng(plan.seed)
-            excluded = _excluded(plan)
+            excluded = TermSet(_excluded(plan))
             self._babble = [
                 talker.speak(self._phonemize(line)[0], rng)
                 for line in _BABBLE_LINES * 2
-                if excluded.isdisjoint(words_of(line))
+                if not excluded.found_in(line)
             ]
 
     def make(self, start: int, end: int) -> None:

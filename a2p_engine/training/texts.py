@@ -67,6 +67,41 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
+class TermSet:
+    """Terms as sequences of words, found wherever these follow each other.
+
+    Only exact words count: a plural or a possessive is another word.
+    """
+
+    def __init__(self, terms: Iterable[str] = ()) -> None:
+        """Take terms as they are written; those without a letter are left out."""
+        self.terms = frozenset(tuple(words_of(term)) for term in terms) - {()}
+        self._lengths = sorted({len(term) for term in self.terms})
+
+    def found_in(self, text: str) -> set[tuple[str, ...]]:
+        """The terms that a text says."""
+        words = words_of(text)
+        return {
+            run
+            for length in self._lengths
+            for start in range(len(words) - length + 1)
+            if (run := tuple(words[start : start + length])) in self.terms
+        }
+
+    def cut(self, text: str) -> list[str]:
+        """Longest runs of a text's tokens without a term; a phrase is cut before its last word."""
+        reach = max(self._lengths, default=1) - 1
+        runs: list[list[str]] = [[]]
+        for token in text.split():
+            if self.found_in(token):
+                runs.append([])
+            elif reach and self.found_in(" ".join([*runs[-1][-reach:], token])):
+                runs.append([token])
+            else:
+                runs[-1].append(token)
+        return [" ".join(run) for run in runs if run]
+
+
 def read_lines(path: Path) -> list[str]:
     """The non-empty lines of a text file.
 
@@ -112,17 +147,6 @@ def split_sentences(
     )
 
 
-def fragments(sentence: str, exclude: frozenset[str]) -> list[str]:
-    """Longest runs of a sentence without an excluded word, of at least four words each."""
-    runs: list[list[str]] = [[]]
-    for token in sentence.split():
-        if exclude.isdisjoint(words_of(token)):
-            runs[-1].append(token)
-        else:
-            runs.append([])
-    return [" ".join(run) for run in runs if len(run) >= _MIN_FRAGMENT_WORDS]
-
-
 class TrainingText:
     """Line number -> line, without keeping the lines: the same number always says the same."""
 
@@ -139,35 +163,39 @@ class TrainingText:
         Args:
             sentences: sentences that may be spoken.
             rare_words: words that fill carriers, beside made-up terms; empty means sentences only.
-            exclude: words that must never be spoken; sentences are cut around them, and carriers
-                that hold one are left out.
+            exclude: words and phrases that must never be spoken; sentences are cut around them.
             seed: chooses among sources, crops and words.
 
         Raises:
             TrainingError: the exclusion leaves nothing to say.
         """
-        excluded = frozenset(w for word in exclude for w in words_of(word))
-        self._fragments = [f for s in sentences for f in fragments(s, excluded)]
+        self._excluded = TermSet(exclude)
+        self._fragments = [
+            run
+            for sentence in sentences
+            for run in self._excluded.cut(sentence)
+            if len(run.split()) >= _MIN_FRAGMENT_WORDS
+        ]
         if not self._fragments:
             raise TrainingError("no sentence is left after the excluded words were taken out")
-        self._excluded = excluded
-        self._carriers = [c for c in _CARRIERS if excluded.isdisjoint(words_of(c))]
-        self._rare = [
-            w for w in rare_words if 3 <= len(w) <= 18 and excluded.isdisjoint(words_of(w))
-        ]
+        self._rare = [w for w in rare_words if 3 <= len(w) <= 18 and not self._excluded.found_in(w)]
         self._seed = seed
 
     def __getitem__(self, number: int) -> Line:
         """The line of that number; deterministic."""
         rng = np.random.default_rng([self._seed, number])
+        while self._excluded.found_in(text := self._draw(number, rng)):
+            pass  # a carrier's own words, or a phrase over a seam
+        return Line(id=f"{number:07d}", text=text)
+
+    def _draw(self, number: int, rng: np.random.Generator) -> str:
         kind = rng.random()
         if not self._rare or kind < _SHARE_OF_SENTENCES:
-            text = self._sentence(number, rng)
-        elif self._carriers and kind < 1 - _SHARE_OF_LISTS:
-            text = ". ".join(self._fill(c, rng) for c in self._some_carriers(rng))
-        else:
-            text = self._fill(", ".join(["{}"] * int(rng.integers(2, 8))), rng)
-        return Line(id=f"{number:07d}", text=text)
+            return self._sentence(number, rng)
+        if kind < 1 - _SHARE_OF_LISTS:
+            carriers = rng.choice(len(_CARRIERS), size=int(rng.integers(1, 4)), replace=False)
+            return ". ".join(self._fill(_CARRIERS[c], rng) for c in carriers)
+        return self._fill(", ".join(["{}"] * int(rng.integers(2, 8))), rng)
 
     def _sentence(self, number: int, rng: np.random.Generator) -> str:
         """One or two fragments, or a crop of them that starts and ends in mid-sentence."""
@@ -180,18 +208,12 @@ class TrainingText:
             tokens = tokens[start : start + length]
         return " ".join(tokens)
 
-    def _some_carriers(self, rng: np.random.Generator) -> list[str]:
-        """One to three different ones, fewer if no more are left."""
-        count = min(int(rng.integers(1, 4)), len(self._carriers))
-        drawn = rng.choice(len(self._carriers), size=count, replace=False)
-        return [self._carriers[c] for c in drawn]
-
     def _fill(self, carrier: str, rng: np.random.Generator) -> str:
         return carrier.format(*(self._term(rng) for _ in range(carrier.count("{}"))))
 
     def _term(self, rng: np.random.Generator) -> str:
         if rng.random() < _SHARE_MADE_UP:
             term = made_up_term(rng)
-            if self._excluded.isdisjoint(words_of(term)):
+            if not self._excluded.found_in(term):
                 return term
         return self._rare[int(rng.integers(len(self._rare)))]

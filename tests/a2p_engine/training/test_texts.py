@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from a2p_engine.errors import TrainingError
 from a2p_engine.training.texts import (
     _CARRIERS,
+    TermSet,
     TrainingText,
-    fragments,
     read_lines,
     split_sentences,
     words_of,
@@ -30,10 +32,38 @@ def test_words_keep_inner_apostrophes_and_lose_case_and_digits() -> None:
     assert words_of(f"Don't, the 1963 boy{curly}s'") == ["don't", "the", "boy's"]
 
 
-def test_an_excluded_word_is_cut_out_of_its_sentence() -> None:
-    """The runs around it survive when they have four words or more."""
-    text = "a b c Forbidden, d e f g h i"
-    assert fragments(text, frozenset({"forbidden"})) == ["d e f g h i"]
+def test_terms_are_found_as_whole_words_in_their_order() -> None:
+    """Phrases are found over punctuation and case; other forms of a word are other words."""
+    terms = TermSet(["Whole milk", "latte", "John", "...", "latte"])
+    assert terms.terms == {("whole", "milk"), ("latte",), ("john",)}
+    assert terms.found_in("A latte with whole. Milk?") == {("latte",), ("whole", "milk")}
+    assert terms.found_in("lattes, milk, whole-grain and John's milk") == set()
+    assert TermSet().found_in("anything") == set()
+
+
+def test_a_text_is_cut_around_excluded_words_and_inside_phrases() -> None:
+    """What is left never says a term and loses as little as possible."""
+    assert TermSet(["forbidden"]).cut("a b c Forbidden, d e f") == ["a b c", "d e f"]
+    assert TermSet(["whole milk"]).cut("the whole milk, whole") == ["the whole", "milk, whole"]
+    assert TermSet(["x y", "y"]).cut("y x-y x z") == ["x z"]
+    assert TermSet(["a a a"]).cut("a a a a a") == ["a a", "a a", "a"]
+    assert TermSet().cut(" a  b ") == ["a b"]
+
+
+@given(
+    text=st.lists(st.sampled_from("a b c d a-b c'd".split()), max_size=20).map(" ".join),
+    terms=st.lists(
+        st.lists(st.sampled_from("a b c d".split()), min_size=1, max_size=3).map(" ".join),
+        max_size=4,
+    ),
+)
+def test_cutting_keeps_all_but_terms(text: str, terms: list[str]) -> None:
+    """No run says a term; tokens stay in order, and only those that are a term go."""
+    excluded = TermSet(terms)
+    runs = excluded.cut(text)
+    assert not any(excluded.found_in(run) for run in runs)
+    kept = [token for token in text.split() if not excluded.found_in(token)]
+    assert [token for run in runs for token in run.split()] == kept
 
 
 def test_excluded_words_are_never_spoken() -> None:
@@ -45,15 +75,27 @@ def test_excluded_words_are_never_spoken() -> None:
     assert {"apixaban", "harbour"} <= spoken
 
 
-def test_carriers_that_hold_an_excluded_word_are_not_spoken() -> None:
-    """The words between the terms are excluded like all others, to the last carrier."""
+def test_carriers_do_not_say_excluded_words_either() -> None:
+    """What stands between the terms is held to the exclusion, to the last carrier."""
     plain = TrainingText(SENTENCES, RARE, seed=3)
-    between = {word for n in range(400) for word in words_of(plain[n].text)}
-    assert {"meeting", "train"} <= between
+    assert {"meeting", "train"} <= {w for n in range(400) for w in words_of(plain[n].text)}
     text = TrainingText(SENTENCES, RARE, exclude=["meeting", "train"], seed=3)
     assert {"meeting", "train"}.isdisjoint(w for n in range(400) for w in words_of(text[n].text))
-    lists = TrainingText(["quick brown foxes jump"], RARE, exclude=words_of(" ".join(_CARRIERS)))
-    assert all(lists[n].text for n in range(50))
+    none_left = TrainingText(["foxes jump fences daily"], RARE, exclude=words_of(str(_CARRIERS)))
+    assert {w for n in range(50) for w in words_of(none_left[n].text)} & set(RARE)
+
+
+def test_excluded_phrases_do_not_arise_from_their_words() -> None:
+    """A list or two joined sentences may not say a phrase whose words are all allowed."""
+    phrases = TermSet(["apixaban quixotic", "us sentence", "the harbour"])
+    plain = TrainingText(SENTENCES, RARE, seed=3)
+    heard = set().union(*(phrases.found_in(plain[n].text) for n in range(600)))
+    assert heard == phrases.terms
+    text = TrainingText(SENTENCES, RARE, exclude=map(" ".join, phrases.terms), seed=3)
+    assert not any(phrases.found_in(text[n].text) for n in range(600))
+    assert {"apixaban", "quixotic", "harbour"} <= {
+        w for n in range(600) for w in words_of(text[n].text)
+    }
 
 
 def test_a_line_depends_on_its_number_and_seed_alone() -> None:
