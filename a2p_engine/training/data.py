@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a2p_engine.training.shards import Frames, Utterance, read_shards
+from a2p_engine.training.shards import StoredFrames, Utterance, read_shards
 
 _POOL = 512  # utterances sorted by length at a time: little padding, much randomness
 
@@ -39,7 +39,7 @@ class FrameData:
         Raises:
             TrainingError: a directory holds none.
         """
-        self._items: list[tuple[Frames, Utterance]] = [
+        self._items: list[tuple[StoredFrames, Utterance]] = [
             (frames, utterance)
             for directory in directories
             for frames, utterances in read_shards(directory)
@@ -62,8 +62,7 @@ class FrameData:
     def frames(self, number: int) -> Tensor:
         """Frames of one utterance, float32 [T, D]."""
         shard, utterance = self._items[number]
-        part = shard[utterance.start : utterance.start + utterance.frames]
-        return torch.from_numpy(part.astype(np.float32))
+        return torch.from_numpy(shard[utterance.start : utterance.start + utterance.frames])
 
     def batches(self, *, frames_per_batch: int, epoch: int, seed: int, skip: int = 0) -> Batches:
         """The batches of an epoch, without the first ``skip``.

@@ -1,6 +1,8 @@
-"""Encoder frames on disk: ``NAME.npy`` float16 [T, D] beside ``NAME.jsonl``, one line an utterance.
+"""Encoder frames on disk: ``NAME.npy`` [T, D] beside ``NAME.jsonl``, one line an utterance.
 
-The index is renamed into place last, so a shard either is complete or does not exist.
+Frames are float16, or int8 with the size of a step for each dimension in ``NAME.steps.npy``: half
+the disk for an error 41 dB below the frames. The index is renamed into place last, so a shard
+either is complete or does not exist.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,7 @@ import numpy.typing as npt
 from a2p_engine.errors import TrainingError
 
 Frames = npt.NDArray[np.float16]
+Storage = Literal["float16", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,16 +46,53 @@ class Utterance:
     frames: int
 
 
-def write_shard(path: Path, frames: Sequence[Frames], utterances: Sequence[Utterance]) -> None:
-    """Write ``path``.npy and then ``path``.jsonl, each under a temporary name first."""
+@dataclass(frozen=True, slots=True)
+class StoredFrames:
+    """Frames of a shard, memory-mapped until a slice of them is read.
+
+    Attributes:
+        rows: float16, or int8 in steps; [T, D].
+        steps: float32 [D], what 1 stands for in each dimension of int8 rows; None for float16.
+    """
+
+    rows: npt.NDArray[np.float16] | npt.NDArray[np.int8]
+    steps: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> npt.NDArray[np.float32]:
+        """Frames of a slice, float32 [n, D]."""
+        rows = self.rows[part].astype(np.float32)
+        return rows if self.steps is None else rows * self.steps
+
+
+def write_shard(
+    path: Path,
+    frames: Sequence[Frames],
+    utterances: Sequence[Utterance],
+    storage: Storage = "float16",
+) -> None:
+    """Write the frames and then the index, each under a temporary name first."""
+    rows = np.concatenate(frames) if frames else np.zeros((0, 1), np.float16)
+    if storage == "int8":
+        steps = np.abs(rows).max(axis=0, initial=0).astype(np.float32) / 127
+        steps[steps == 0] = 1
+        _save(path, ".steps.npy", steps)
+        _save(path, ".npy", np.round(rows / steps).astype(np.int8))
+    else:
+        _save(path, ".npy", rows)
     partial = path.with_suffix(".partial")
-    width = frames[0].shape[1] if frames else 1
-    with partial.open("wb") as file:
-        np.save(file, np.concatenate(frames) if frames else np.zeros((0, width), np.float16))
-    os.replace(partial, path.with_suffix(".npy"))
     lines = (json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances)
     partial.write_text("".join(lines), "utf-8")
     os.replace(partial, path.with_suffix(".jsonl"))
+
+
+def _save(path: Path, suffix: str, array: npt.NDArray[np.generic]) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    os.replace(partial, path.with_suffix(suffix))
 
 
 def is_complete(path: Path) -> bool:
@@ -59,8 +100,8 @@ def is_complete(path: Path) -> bool:
     return path.with_suffix(".jsonl").exists()
 
 
-def read_shards(directory: Path) -> Iterator[tuple[Frames, list[Utterance]]]:
-    """Complete shards of a directory in order; frames are memory-mapped.
+def read_shards(directory: Path) -> Iterator[tuple[StoredFrames, list[Utterance]]]:
+    """Complete shards of a directory in order.
 
     Raises:
         TrainingError: there is none, or an index does not fit its frames.
@@ -74,9 +115,16 @@ def read_shards(directory: Path) -> Iterator[tuple[Frames, list[Utterance]]]:
         found = True
         lines = index.read_text("utf-8").splitlines()
         utterances = [Utterance(**json.loads(line)) for line in lines]
-        frames = np.load(array, mmap_mode="r")
+        frames = _open_frames(array)
         if utterances and utterances[-1].start + utterances[-1].frames > len(frames):
             raise TrainingError(f"{index} promises more frames than {array.name} holds")
         yield frames, utterances
     if not found:
         raise TrainingError(f"no complete shard in {directory}")
+
+
+def _open_frames(array: Path) -> StoredFrames:
+    rows = np.load(array, mmap_mode="r")
+    if rows.dtype == np.float16:
+        return StoredFrames(rows)
+    return StoredFrames(rows, np.load(array.with_suffix(".steps.npy")))

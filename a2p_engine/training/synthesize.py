@@ -17,7 +17,7 @@ from tqdm import tqdm
 from a2p_engine.encoders.base import Encoder
 from a2p_engine.errors import TrainingError
 from a2p_engine.training import augment
-from a2p_engine.training.shards import Frames, Utterance, is_complete, write_shard
+from a2p_engine.training.shards import Frames, Storage, Utterance, is_complete, write_shard
 from a2p_engine.training.texts import (
     Line,
     Split,
@@ -61,6 +61,7 @@ class SynthesisPlan:
         takes: how many differently degraded copies of each utterance; for slow voices.
         seed: chooses everything random.
         keep_audio: also write flac files and manifest.jsonl.
+        storage: how frames are stored; ``int8`` takes half the disk of ``float16``.
         model: directory of the Whisper weights whose encoder makes the frames.
         voice_model: directory of Kokoro's files, for ``voice="kokoro"``.
     """
@@ -77,6 +78,7 @@ class SynthesisPlan:
     takes: int = 1
     seed: int = 1
     keep_audio: bool = False
+    storage: Storage = "float16"
     model: Path
     voice_model: Path | None = None
 
@@ -215,7 +217,7 @@ class ShardMaker:
                     manifest.append(self._keep(name, samples, line.text))
         if self._plan.keep_audio:
             path.with_suffix(".manifest").write_text("".join(manifest), "utf-8")
-        write_shard(path, frames, utterances)
+        write_shard(path, frames, utterances, self._plan.storage)
 
     def _speak(self, voice: Voice, phonemes: list[str], rng: np.random.Generator) -> Samples:
         if self._plan.augment and rng.random() < 0.35:
