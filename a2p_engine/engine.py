@@ -24,9 +24,9 @@ from a2p_engine.encoders import Device, Encoder
 from a2p_engine.errors import InputError, UnknownSession
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
-from a2p_engine.retriever.retriever import Evidence, Progress, Retriever, RetrieverState
-from a2p_engine.selection import select
-from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, build_speech_llm
+from a2p_engine.retriever.retriever import Progress, Retriever, RetrieverState
+from a2p_engine.selection import Candidate, Offering, candidates
+from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, TimedWord, build_speech_llm
 from a2p_engine.text import mentions
 from a2p_engine.types import (
     EAGERNESS,
@@ -74,8 +74,10 @@ class EngineSettings:
 class _Segment:
     number: int
     start_sample: int
+    offering: Offering
     retrieval: RetrieverState | None = None
     chunks: list[Samples] = field(default_factory=list)
+    words: tuple[TimedWord, ...] = ()  # of the latest step
 
     def samples(self) -> Samples:
         if len(self.chunks) > 1:
@@ -90,6 +92,7 @@ class _Session:
     glossary_version: int = 0
     heard_samples: int = 0
     segment: _Segment | None = None
+    said: tuple[str, ...] = ()  # terms written in the latest step
     lock: threading.Lock = field(default_factory=threading.Lock)  # of everything above
     editing: threading.Lock = field(default_factory=threading.Lock)  # one edit at a time
 
@@ -280,8 +283,9 @@ class Engine:
         with _timed(timings_ms, "encode"):
             encoded = self._encoder.encode(samples)
         with _timed(timings_ms, "retrieve"):
-            hits = self._retrieve(session, segment, encoded.frames)
-            spellings = [_spelling(term, session.options.task) for term, _ in hits]
+            committed = _end_of(request.committed, segment.words) // self._encoder.hop_samples
+            offered = self._retrieve(session, segment, encoded.frames, committed)
+            spellings = [_spelling(offer.term, session.options.task) for offer in offered]
         with _timed(timings_ms, "decode"):
             hypothesis = self._speech_llm.decode(
                 DecodeRequest(
@@ -293,15 +297,20 @@ class Engine:
                     task=session.options.task,
                 )
             )
-        if hypothesis.prompt.trimmed:
-            log.warning(
-                "%d of %d terms found no room in the prompt", hypothesis.prompt.trimmed, len(hits)
-            )
+        trimmed = hypothesis.prompt.trimmed
+        if trimmed:
+            log.warning("%d of %d terms found no room in the prompt", trimmed, len(offered))
+        segment.words = hypothesis.words
         session.heard_samples = segment.start_sample + len(samples)
         if request.final:
             session.segment = None
         text = "".join(word.text for word in hypothesis.words).strip()
         begin = segment.start_sample
+        terms = tuple(
+            replace(self._hit(offer, begin), used=mentions(text, spelling))
+            for offer, spelling in zip(offered, spellings, strict=True)
+        )
+        session.said = tuple(hit.term for hit in terms if hit.used)
         words = tuple(
             Word(
                 text=word.text,
@@ -318,13 +327,10 @@ class Engine:
             text=text,
             words=words,
             end_sample=begin + len(samples),
-            terms=tuple(
-                replace(hit, used=mentions(text, spelling))
-                for (_, hit), spelling in zip(hits, spellings, strict=True)
-            ),
+            terms=terms,
             language=hypothesis.language,
             glossary_version=session.glossary_version,
-            trimmed_terms=hypothesis.prompt.trimmed,
+            trimmed_terms=trimmed,
             timings_ms=timings_ms,
         )
 
@@ -351,35 +357,41 @@ class Engine:
     def _open_segment(self, session: _Session, request: StepRequest) -> _Segment:
         segment = session.segment
         if segment is None or segment.number != request.segment_id:
-            segment = _Segment(request.segment_id, request.start_sample)
+            segment = _Segment(
+                request.segment_id, request.start_sample, Offering(carried=session.said)
+            )
             session.segment = segment
         segment.chunks.append(request.samples)
         return segment
 
     def _retrieve(
-        self, session: _Session, segment: _Segment, frames: npt.NDArray[np.float32]
-    ) -> list[tuple[Term, TermHit]]:
+        self,
+        session: _Session,
+        segment: _Segment,
+        frames: npt.NDArray[np.float32],
+        committed: int,
+    ) -> list[Candidate]:
         index, retriever = session.index, self._retriever
         if index is None or retriever is None or not session.options.top_k:
             return []
         if segment.retrieval is None:
             segment.retrieval = retriever.start()
         evidence = retriever.step(index, segment.retrieval, frames)
-        threshold = retriever.calibration.threshold(session.options.threshold)
-        chosen = select(evidence, top_k=session.options.top_k, threshold=threshold)
-        return [self._hit(index, evidence, place, segment.start_sample) for place in chosen]
+        return segment.offering.choose(
+            candidates(evidence, index),
+            top_k=session.options.top_k,
+            threshold=retriever.calibration.threshold(session.options.threshold),
+            committed=committed,
+        )
 
-    def _hit(
-        self, index: GlossaryIndex, evidence: Evidence, place: int, begin: int
-    ) -> tuple[Term, TermHit]:
-        term = index[int(evidence.term[place])]
-        found = np.isfinite(evidence.cost[place])
+    def _hit(self, offer: Candidate, begin: int) -> TermHit:
+        found = np.isfinite(offer.cost)
         hop = self._encoder.hop_samples
-        return term, TermHit(
-            term=term.text,
-            probability=float(evidence.probability[place]),
-            start_sample=begin + int(evidence.start[place]) * hop if found else None,
-            end_sample=begin + int(evidence.end[place]) * hop if found else None,
+        return TermHit(
+            term=offer.term.text,
+            probability=offer.probability,
+            start_sample=begin + offer.start * hop if found else None,
+            end_sample=begin + offer.end * hop if found else None,
         )
 
     def _loaded_retriever(self) -> Retriever:
@@ -421,6 +433,17 @@ def torch_device(device: Device) -> torch.device:
     if device == "cuda":
         log.warning("this build of torch has no CUDA: terms are scored on the CPU")
     return torch.device("cpu")
+
+
+def _end_of(text: str, words: Sequence[TimedWord]) -> int:
+    """Sample at which a text ends that the words begin with."""
+    end, written = 0, ""
+    for word in words:
+        written += word.text if written else word.text.lstrip()
+        if not text.startswith(written):
+            break
+        end = word.end_sample
+    return end
 
 
 def _check_threshold(threshold: float | Eagerness) -> None:

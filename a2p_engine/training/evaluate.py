@@ -268,7 +268,7 @@ def _probabilities(
         began = time.perf_counter()
         evidence = retriever.step(index, retriever.start(), frames)
         seconds += time.perf_counter() - began
-        places = select(evidence, top_k=TOP_K, threshold=threshold)
-        chosen.update(int(evidence.term[place]) for place in places)
+        offered = select(evidence, index, top_k=TOP_K, threshold=threshold)
+        chosen.update(offer.number for offer in offered)
         best[evidence.term] = np.maximum(best[evidence.term], evidence.probability)
     return best, chosen, seconds
