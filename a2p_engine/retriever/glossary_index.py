@@ -213,6 +213,13 @@ class GlossaryIndex:
                 return first + place
         return None
 
+    def pronunciations(self, number: int) -> PhoneIndex:
+        """The ways to say one term."""
+        place = bisect_right(self._first, number) - 1
+        phones, local = self._parts[place].section.phones, number - self._first[place]
+        first, last = np.searchsorted(phones.term_of, (local, local + 1))
+        return phones.subset(np.arange(first, last, dtype=np.int32))
+
     def edit(self, *, add: Section | None = None, remove: Iterable[str] = ()) -> GlossaryIndex:
         """The next version; a term added under the text of an old one replaces it.
 

@@ -52,14 +52,20 @@ class Pronouncer:
         self._accents = accents
         self._database = self._open(cache or default_cache(accents))
 
-    def phonemes(self, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Different readings of each text; none where the phonemizer can say nothing."""
+    def phonemes(self, texts: Iterable[str], *, keep: bool = True) -> dict[str, tuple[str, ...]]:
+        """Different readings of each text; none where the phonemizer can say nothing.
+
+        Args:
+            texts: what is to be read.
+            keep: whether it is remembered; what somebody said must not be.
+        """
         wanted = list(dict.fromkeys(texts))
         with self._lock:
             self._recall([text for text in wanted if text not in self._memory])
             fresh = {t: self._pronounce(t) for t in wanted if t not in self._memory}
-            self._remember(fresh)
-            return {text: self._memory[text] for text in wanted}
+            if keep:
+                self._remember(fresh)
+            return {text: fresh[text] if text in fresh else self._memory[text] for text in wanted}
 
     def _pronounce(self, text: str) -> tuple[str, ...]:
         if not self._readers:

@@ -64,6 +64,7 @@ class RetrieverState:
         hearing: of the A2P head.
         spotters: of each section of the glossary that is followed frame by frame.
         emissions: [T, S] costs of the settled frames, chunk by chunk, for sections added later.
+        tail: [T', S] costs of the provisional frames behind them.
         settled: encoder frames.
         gain: [1, V] and scores [1, N] of the last tick, kept to be written to again.
         scores: see ``gain``.
@@ -72,6 +73,7 @@ class RetrieverState:
     hearing: Hearing
     spotters: dict[Section, SpotterState] = field(default_factory=dict)
     emissions: list[FloatArray] = field(default_factory=list)
+    tail: FloatArray | None = None
     settled: int = 0
     gain: Tensor | None = None
     scores: Tensor | None = None
@@ -111,6 +113,28 @@ class Evidence:
     cost: FloatArray
     start: IntArray
     end: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well a pronunciation fits a stretch of audio.
+
+    Attributes:
+        cost: nats of its best match there.
+        length: its phonemes.
+        start: first encoder frame of the match.
+        end: one past its last encoder frame.
+    """
+
+    cost: float
+    length: int
+    start: int
+    end: int
+
+    @property
+    def mean_cost(self) -> float:
+        """Nats per phoneme."""
+        return self.cost / self.length
 
 
 class Retriever:
@@ -261,6 +285,34 @@ class Retriever:
         """What calibration is fitted on: a whole segment, heard at once."""
         return self._hear(index, self.start(), frames)
 
+    def fit(self, state: RetrieverState, phones: PhoneIndex, begin: int, end: int) -> Fit | None:
+        """How well the best of some pronunciations fits a stretch of what was heard.
+
+        Args:
+            state: of a segment that was scored.
+            phones: the pronunciations, see ``GlossaryIndex.pronunciations`` and ``pronounce``.
+            begin: first encoder frame of the stretch.
+            end: one past its last encoder frame.
+
+        Returns:
+            The match with the least cost per phoneme; None where there is nothing to be matched.
+        """
+        heard = [*state.emissions, *([] if state.tail is None else [state.tail])]
+        first = max(begin, 0) // POOL
+        stretch = np.concatenate(heard)[first : -(-end // POOL)] if heard else ()
+        if not len(phones) or not len(stretch):
+            return None
+        match = self._matched(phones, stretch)
+        best = int(np.argmin(match.cost / phones.lengths))
+        start, stop = (first + int(match.start[best])) * POOL, (first + int(match.end[best])) * POOL
+        return Fit(float(match.cost[best]), int(phones.lengths[best]), start, stop + POOL)
+
+    def pronounce(self, text: str) -> PhoneIndex:
+        """The ways to say a text that is no term; nothing of it is kept."""
+        said = self._pronouncer.phonemes([text], keep=False)[text]
+        readings = [ids for ids in map(self._symbols, said) if ids]
+        return PhoneIndex(readings, [0] * len(readings))
+
     @torch.no_grad()
     def _hear(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Heard:
         settled = max(state.settled, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
@@ -282,6 +334,7 @@ class Retriever:
                 for first, phones in _shortlisted(index, scores)
             ]
         state.emissions.append(emissions[:split])
+        state.tail = fresh
         state.settled = settled
         return _joined(found, index, scores)
 

@@ -45,6 +45,22 @@ EMBEDDINGS = torch.randn(VOCABULARY, WIDTH, generator=torch.Generator().manual_s
 AUDIO = torch.randn(FRAMES, WIDTH, generator=torch.Generator().manual_seed(4))
 
 
+def test_each_term_has_its_own_pronunciations() -> None:
+    """Also those of later sections, and of terms that nobody can pronounce."""
+    scored = _Scored()
+    tokens = [[_tokens("x")]] * 3
+
+    def section(readings: list[list[int]], owners: list[int], texts: str) -> Section:
+        table = TermTable.of([Term(text=text) for text in texts])
+        return Section.of(table, tokens[: len(texts)], PhoneIndex(readings, owners), scored.table)
+
+    index = GlossaryIndex.of(section([[1], [1, 2], [2, 2, 1]], [0, 0, 2], "abc"))
+    index = index.edit(add=section([[2]], [0], "d"))
+    found = [index.pronunciations(number) for number in range(4)]
+    assert [phones.lengths.tolist() for phones in found] == [[1, 2], [], [3], [1]]
+    assert [phones.symbols.tolist() for phones in found] == [[1, 1, 2], [], [2, 2, 1], [2]]
+
+
 class _Scored:
     """A table and what one utterance does to it."""
 

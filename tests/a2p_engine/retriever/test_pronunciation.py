@@ -32,6 +32,18 @@ def test_memory_survives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert second.phonemes(["warfarin", "apixaban"]) == first
 
 
+def test_what_somebody_said_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on disk nor in memory; what is known of terms is used all the same."""
+    pronouncer = Pronouncer(tmp_path / "said.sqlite")
+    known = pronouncer.phonemes(["warfarin"])
+    assert pronouncer.phonemes(["a private matter", "warfarin"], keep=False).keys() > known.keys()
+    for memory in (pronouncer, Pronouncer(tmp_path / "said.sqlite")):
+        monkeypatch.setattr(memory, "_pronounce", lambda text: ())
+        assert memory.phonemes(["a private matter", "warfarin"]) == {"a private matter": ()} | known
+
+
 def test_an_unwritable_cache_is_no_obstacle(tmp_path: Path) -> None:
     """Pronunciations then live as long as the process."""
     blocked = tmp_path / "file"
