@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from a2p_engine.encoders.base import Encoder
 from a2p_engine.errors import TrainingError
@@ -28,6 +25,7 @@ from a2p_engine.training.texts import (
     words_of,
 )
 from a2p_engine.training.voices import HibariVoice, Voice, accented, kokoro_voices
+from a2p_engine.training.workers import run_side_by_side
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 VoiceKind = Literal["hibari", "kokoro"]
@@ -53,7 +51,8 @@ class SynthesisPlan:
         rare_words: file of words for carriers and lists, one a line; None means sentences only.
         exclude: file of words and phrases that must never be spoken, one a line.
         split: ``train`` leaves out the held-out sentences; ``dev`` and ``test`` speak just those.
-        utterances: how many; None means each held-out sentence once (not for ``train``).
+        utterances: how many; None means each held-out sentence once (not for ``train``). A greater
+            number adds to data of whole shards, those of a multiple of 64 utterances.
         first: number of the first utterance, to add to earlier data.
         voice: ``hibari`` (fast, one voice bent into many) or ``kokoro`` (slow, many voices).
         voices: names of Kokoro voices; None means all that are not held out.
@@ -99,17 +98,21 @@ def synthesize(plan: SynthesisPlan, *, out: Path, processes: int = 2) -> int:
     """
     lines = _lines(plan)
     count = plan.utterances if plan.utterances is not None else _held_out_count(plan, lines)
-    starts = range(plan.first, plan.first + count, _SHARD_LINES)
+    end = plan.first + count
     out.mkdir(parents=True, exist_ok=True)
-    missing = [s for s in starts if not is_complete(_shard_path(plan, out, s))]
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers, before they import anything
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_start_worker, initargs=(plan, out)
-    ) as pool:
-        end = plan.first + count
-        work = [pool.submit(_run_worker, s, min(s + _SHARD_LINES, end)) for s in missing]
-        for done in tqdm(as_completed(work), total=len(work), desc="shards", unit="shard"):
-            done.result()
+    missing = [
+        (start, min(start + _SHARD_LINES, end))
+        for start in range(plan.first, end, _SHARD_LINES)
+        if not is_complete(_shard_path(plan, out, start))
+    ]
+    run_side_by_side(
+        _run_worker,
+        missing,
+        start=_start_worker,
+        arguments=(plan, out),
+        processes=processes,
+        unit="shard",
+    )
     if plan.keep_audio:
         _join_manifests(out)
     return len(missing)
@@ -267,7 +270,7 @@ def _start_worker(plan: SynthesisPlan, out: Path) -> None:
     _maker = ShardMaker(plan, out, lines=_lines(plan), voices=voices, encoder=encoder)
 
 
-def _run_worker(start: int, end: int) -> None:
+def _run_worker(lines: tuple[int, int]) -> None:
     if _maker is None:
         raise TrainingError("the worker was not started")
-    _maker.make(start, end)
+    _maker.make(*lines)

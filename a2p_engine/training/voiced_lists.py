@@ -11,16 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from a2p_engine.errors import TrainingError
 from a2p_engine.training.voices import HELD_OUT_VOICES, KokoroVoice, kokoro_voices
+from a2p_engine.training.workers import run_side_by_side
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 _MOST_SYMBOLS = 400  # Kokoro reads at most 509 at once
@@ -105,16 +103,14 @@ def voice_lists(
     (out / "audio").mkdir(parents=True, exist_ok=True)
     missing = [(i, u) for i, u in chosen if not _audio(out, u).is_file()]
     names = tuple(voices) if voices else tuple(sorted(HELD_OUT_VOICES))
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(
-        processes,
-        get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(out, voice_model, names, seed),
-    ) as pool:
-        made = pool.map(_run_worker, missing)
-        for _ in tqdm(made, total=len(missing), desc="recordings"):
-            pass
+    run_side_by_side(
+        _run_worker,
+        missing,
+        start=_start_worker,
+        arguments=(out, voice_model, names, seed),
+        processes=processes,
+        unit="recording",
+    )
     records = (
         {
             "id": u.id,

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from a2p_engine.encoders.base import Encoded
 from a2p_engine.errors import TrainingError
+from a2p_engine.training import synthesize as synthesis
 from a2p_engine.training.shards import read_shards
 from a2p_engine.training.synthesize import ShardMaker, SynthesisPlan, synthesize
 from a2p_engine.training.texts import TrainingText
 from a2p_engine.training.voices import HibariVoice
-from a2p_engine.types import Samples
+from tests.a2p_engine.training import loud_synthesis
 
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "she sells sea shells by the sea shore"]
-
-
-class Loudness:
-    """A real, if simple, encoder: four statistics of each 20 ms."""
-
-    name = "loudness"
-    width = 4
-    hop_samples = 320
-
-    def encode(self, samples: Samples) -> Encoded:
-        """[T, 4]: mean, deviation, least and greatest sample."""
-        count = -(-len(samples) // self.hop_samples)
-        rows = np.pad(samples, (0, count * self.hop_samples - len(samples))).reshape(count, -1)
-        parts = [rows.mean(1), rows.std(1), rows.min(1), rows.max(1)]
-        return Encoded(frames=np.stack(parts, 1).astype(np.float32), native=None)
 
 
 def _maker(out: Path, **options: object) -> ShardMaker:
@@ -45,7 +33,7 @@ def _maker(out: Path, **options: object) -> ShardMaker:
         out,
         lines=TrainingText(SENTENCES, ["apixaban"], seed=plan.seed),
         voices=[HibariVoice(vary=plan.augment)],
-        encoder=Loudness(),
+        encoder=loud_synthesis.Loudness(),
     )
 
 
@@ -84,9 +72,50 @@ def test_kept_audio_comes_with_a_manifest(tmp_path: Path) -> None:
         assert line["terms"] == sorted({"fox", "shells"}.intersection(line["text"].split()))
 
 
+def _text(directory: Path) -> Path:
+    """Enough sentences to hold some out."""
+    path = directory / "text.txt"
+    path.write_text("\n".join(f"sentence {'and more ' * 5}number {i}" for i in range(400)))
+    return path
+
+
+@pytest.mark.slow
+def test_a_killed_synthesis_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole shards stay, half ones are made again, and all are as if nothing had happened."""
+    text, out = _text(tmp_path), tmp_path / "out"
+    count, lines = 24, loud_synthesis.SHARD_LINES
+    program = [sys.executable, "-m", "tests.a2p_engine.training.loud_synthesis"]
+    command = [*program, str(text), str(out), str(count), "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as first:
+        while not list(out.glob("*.jsonl")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.kill()
+        first.communicate(timeout=20)  # returns when no worker is left
+    whole = {path: path.stat().st_mtime_ns for path in out.glob("*.jsonl")}
+    assert 0 < len(whole) < count // lines
+    (out / f"hibari-train-{count - lines:07d}.npy").write_bytes(b"half of a shard")
+    (out / f"hibari-train-{count - lines:07d}.partial").write_bytes(b"half of an index")
+    again = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert int(again.stdout) == count // lines - len(whole)
+    assert {path: path.stat().st_mtime_ns for path in whole} == whole
+    monkeypatch.setattr(synthesis, "_maker", None)
+    loud_synthesis.start_worker(loud_synthesis.plan(text, count), tmp_path / "straight")
+    (tmp_path / "straight").mkdir()
+    for start in range(0, count, lines):
+        synthesis._run_worker((start, start + lines))
+    for (one, index), (two, other) in zip(
+        read_shards(out), read_shards(tmp_path / "straight"), strict=True
+    ):
+        assert index == other
+        np.testing.assert_array_equal(one[:], two[:])
+    assert not list(out.glob("*.partial"))
+
+
 def test_an_endless_split_needs_a_number(tmp_path: Path) -> None:
     """Training text has no end of its own."""
-    text = tmp_path / "text.txt"
-    text.write_text("\n".join(f"sentence {'and more ' * 5}number {i}" for i in range(400)))
+    text = _text(tmp_path)
     with pytest.raises(TrainingError, match="how many"):
         synthesize(SynthesisPlan(text=text, model=tmp_path), out=tmp_path / "out", processes=1)
