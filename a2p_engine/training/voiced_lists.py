@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from a2p_engine.errors import TrainingError
+from a2p_engine.training.texts import read_lines
 from a2p_engine.training.voices import HELD_OUT_VOICES, KokoroVoice, kokoro_voices
 from a2p_engine.training.workers import run_side_by_side
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
@@ -45,29 +46,33 @@ def read_lists(path: Path) -> list[ListedUtterance]:
     """Read a file like test-clean.biasing_100.tsv.
 
     Raises:
-        TrainingError: the file cannot be read or a line has another form.
+        TrainingError: the file cannot be read, is empty or has a line of another form.
     """
-    found = []
+    return [_parse(line, f"{path}, line {n}") for n, line in enumerate(read_lines(path), 1)]
+
+
+def _parse(line: str, place: str) -> ListedUtterance:
     try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-            columns = line.split("\t")
-            if len(columns) < 3:
-                raise TrainingError(
-                    f"{path}, line {number}: expected tab-separated id, text, rare words "
-                    "and distractors"
-                )
-            rare, distractors = (json.loads(part) for part in [*columns, "[]"][2:4])
-            found.append(
-                ListedUtterance(
-                    id=columns[0],
-                    text=columns[1].lower(),
-                    rare=tuple(dict.fromkeys(rare)),
-                    distractors=tuple(distractors),
-                )
-            )
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"cannot read {path}: {error}") from error
-    return found
+        identifier, text, *columns = line.split("\t")
+        rare, distractors = (_words(column) for column in [*columns, "[]"][:2])
+    except ValueError as error:
+        raise TrainingError(
+            f"{place}: expected tab-separated id, text, rare words and distractors, "
+            "the words as lists in JSON"
+        ) from error
+    return ListedUtterance(
+        id=identifier,
+        text=text.lower(),
+        rare=tuple(dict.fromkeys(rare)),
+        distractors=distractors,
+    )
+
+
+def _words(column: str) -> tuple[str, ...]:
+    words = json.loads(column)
+    if not isinstance(words, list):
+        raise ValueError("no list")
+    return tuple(map(str, words))
 
 
 def voice_lists(
