@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a2p_engine.training.shards import StoredFrames, Utterance, read_shards
+from a2p_engine.training.shards import FRAME_RATE_HZ, StoredFrames, Utterance, read_shards
 
 _POOL = 512  # utterances sorted by length at a time: little padding, much randomness
 
@@ -57,7 +57,7 @@ class FrameData:
     @property
     def hours(self) -> float:
         """Amount of speech."""
-        return sum(u.frames for u in self.utterances) / 50 / 3600
+        return sum(u.frames for u in self.utterances) / FRAME_RATE_HZ / 3600
 
     def frames(self, number: int) -> Tensor:
         """Frames of one utterance, float32 [T, D]."""

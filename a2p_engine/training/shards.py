@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from a2p_engine.errors import TrainingError
 
+FRAME_RATE_HZ = 50
+
 Frames = npt.NDArray[np.float16]
 Storage = Literal["float16", "int8"]
 
@@ -34,7 +36,7 @@ class Utterance:
         voice: who said it.
         seed: with the line's number, everything random about it.
         start: first row of the utterance in the shard.
-        frames: number of rows, 50 a second.
+        frames: number of rows, ``FRAME_RATE_HZ`` a second.
     """
 
     id: str

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli import bench, convert, evaluation, files, live, training, weights
+from streaming.cli import bench, convert, data, evaluation, files, live, training, weights
 
 app = typer.Typer(
     name="a2p",
@@ -23,6 +23,7 @@ app = typer.Typer(
 live.register(app)
 files.register(app)
 weights.register(app)
+data.register(app)
 training.register(app)
 convert.register(app)
 evaluation.register(app)

@@ -1,9 +1,9 @@
-"""The commands ``synthesize``, ``train`` and ``calibrate``: a retriever of your own."""
+"""The commands ``train`` and ``calibrate``: a retriever of your own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -18,67 +18,8 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", help="Directory for the 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command()(synthesize)
     app.command()(train)
     app.command()(calibrate)
-
-
-def synthesize(
-    text: Annotated[Path, typer.Argument(metavar="TEXT", help="File of sentences, one a line.")],
-    out: OutOption,
-    split: Annotated[
-        Literal["train", "dev", "test"],
-        typer.Option(help="'dev' and 'test' speak the sentences that 'train' leaves out."),
-    ] = "train",
-    utterances: Annotated[
-        int | None,
-        typer.Option("--utterances", "-n", min=1, help="How many.", show_default="held-out ones"),
-    ] = None,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first, to add to data.")] = 0,
-    rare_words: WordsOption = None,
-    exclude: Annotated[
-        Path | None, typer.Option(help="File of words never to be spoken.", show_default=False)
-    ] = None,
-    voice: Annotated[
-        Literal["hibari", "kokoro"], typer.Option(help="Fast and one, or slow and many.")
-    ] = "hibari",
-    voices: Annotated[
-        list[str] | None, typer.Option("--voices", help="Kokoro voice. Repeatable.")
-    ] = None,
-    augment: Annotated[bool, typer.Option(help="Vary speaker, room, noise and line.")] = True,
-    takes: Annotated[int, typer.Option(min=1, help="Degraded copies of each utterance.")] = 1,
-    seed: Annotated[int, typer.Option(help="Chooses everything random.")] = 1,
-    keep_audio: Annotated[
-        bool, typer.Option("--keep-audio", help="Also write flac files and manifest.jsonl.")
-    ] = False,
-    model: ModelOption = "whisper-base",
-    processes: Annotated[int, typer.Option("--processes", "-j", min=1, help="Side by side.")] = 2,
-) -> None:
-    """Speak sentences in synthetic voices and store their frames; goes on where it was left."""
-    from a2p_engine import models
-    from a2p_engine.errors import InputError
-    from a2p_engine.training import synthesize as synthesis
-
-    if split == "train" and utterances is None:
-        raise InputError("the split 'train' has no end of its own: say --utterances")
-    plan = synthesis.SynthesisPlan(
-        text=text,
-        rare_words=rare_words,
-        exclude=exclude,
-        split=split,
-        utterances=utterances,
-        first=first,
-        voice=voice,
-        voices=tuple(voices) if voices else None,
-        augment=augment,
-        takes=takes,
-        seed=seed,
-        keep_audio=keep_audio,
-        model=models.find(model),
-        voice_model=models.find("kokoro-82m") if voice == "kokoro" else None,
-    )
-    written = synthesis.synthesize(plan, out=out, processes=processes)
-    note(f"{written} new shards in {out}")
 
 
 def train(
