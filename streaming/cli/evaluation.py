@@ -1,19 +1,24 @@
-"""``a2p eval``: how well retrieval and live captions do on recordings with known text."""
+"""``a2p eval`` and ``a2p glossary draw``: how well retrieval and captions do on known speech."""
 
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streaming.cli import common
+from streaming.cli import common, evaluation_tables
+from streaming.cli.files import glossary_app
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from a2p_engine.evaluation.glossary_plan import GlossaryOptions
+    from a2p_engine.evaluation.retrieval import SearchOptions
     from a2p_engine.manifest import Recording
     from streaming.evaluate import Record
 
@@ -23,6 +28,12 @@ ManifestOption = Annotated[
     Path,
     typer.Option("--manifest", "-m", help='JSON lines of {"id", "audio", "text", "terms"}.'),
 ]
+ManifestsOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--manifest", "-m", help='JSON lines of {"id", "audio", "text", "terms"}; repeatable.'
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DumpOption = Annotated[
     Path | None,
@@ -31,6 +42,21 @@ DumpOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Only the first utterances.", show_default=False)
 ]
+GlossaryOption = Annotated[
+    Path | None, typer.Option("--glossary", "-g", help="Terms.", show_default=False)
+]
+DistractorsOption = Annotated[
+    Path | None,
+    typer.Option(help="Word list to draw glossaries from, one a line.", show_default=False),
+]
+SizesOption = Annotated[str, typer.Option(help="Terms of the glossaries drawn.")]
+OwnListsOption = Annotated[
+    bool,
+    typer.Option(
+        "--own-lists", help="Each recording gets its own terms and the distractors, no others'."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,9 +67,7 @@ def register(app: typer.Typer) -> None:
 @eval_app.command("streaming")
 def streaming_(
     manifest: ManifestOption,
-    glossary: Annotated[
-        Path | None, typer.Option("--glossary", "-g", help="Terms.", show_default=False)
-    ] = None,
+    glossary: GlossaryOption = None,
     as_json: AsJson = False,
     dump: DumpOption = None,
     limit: LimitOption = None,
@@ -77,62 +101,154 @@ def streaming_(
         records = asyncio.run(_measure(address, recordings, name, pace))
     if dump is not None:
         evaluate.dump(records, dump)
-    _show(evaluate.summarise(records), as_json=as_json)
+    evaluation_tables.show(evaluate.summarise(records), as_json=as_json)
 
 
 @eval_app.command("retrieval")
 def retrieval(
-    manifest: ManifestOption,
-    glossary: Annotated[Path, typer.Option("--glossary", "-g", help="Terms to search for.")],
+    manifest: ManifestsOption,
+    glossary: GlossaryOption = None,
+    distractors: DistractorsOption = None,
+    sizes: SizesOption = "10000",
+    own_lists: OwnListsOption = False,
+    seed: SeedOption = 0,
+    snr: Annotated[
+        str, typer.Option(help="'clean', or decibels of speech over noise; several by commas.")
+    ] = "clean",
+    noise: Annotated[
+        str, typer.Option(help="kitchen, babble, white, music or an audio file.")
+    ] = "kitchen",
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Also rank by each of the two heads alone.")
+    ] = False,
+    ticks: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Hear recordings in ticks of so many seconds.", show_default="at once"
+        ),
+    ] = None,
     as_json: AsJson = False,
     dump: DumpOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report and pictures.", show_default=False)
+    ] = None,
     limit: LimitOption = None,
     speech_llm: common.SpeechLlmOption = "whisper-base",
     retriever: common.RetrieverOption = None,
     device: common.DeviceOption = "auto",
 ) -> None:
-    """Search recordings for every term of a glossary: recall, also of terms new to the heads."""
-    from a2p_engine.training.evaluate import evaluate_retrieval
+    """Search recordings for every term of a glossary: recall, precision, calibration."""
+    from a2p_engine.evaluation import retrieval_run
+    from a2p_engine.manifest import read_manifest
 
-    report = evaluate_retrieval(
-        manifest=manifest,
-        glossary=glossary,
+    recordings = [one for path in manifest for one in read_manifest(path)[:limit]]
+    request = retrieval_run.Request(
         speech_llm=speech_llm,
         retriever=retriever,
         device=device,
-        limit=limit,
+        glossaries=_glossaries(glossary, distractors, sizes, own_lists, seed),
+        search=_search_options(snr, noise, stages, ticks, seed),
         dump=dump,
+        out=out,
     )
-    _show(report.summary(), as_json=as_json)
+    with _progress(len(recordings)) as advance:
+        report = retrieval_run.run(recordings, request, advance)
+    if as_json:
+        print(json.dumps(report.json(), indent=2))
+    else:
+        evaluation_tables.show_retrieval(report)
 
 
-async def _measure(
-    url: str, recordings: list[Recording], glossary: str | None, pace: float
-) -> list[Record]:
+@glossary_app.command("draw")
+def draw(
+    manifest: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", show_default=False)],
+    words: Annotated[Path, typer.Option("--words", "-w", help="Word list, one a line.")],
+    size: Annotated[int, typer.Option(min=1, help="Terms in all.")] = 10_000,
+    seed: SeedOption = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="stdout")
+    ] = None,
+) -> None:
+    """Draw a test glossary: the terms of recordings among words of a list that nobody says.
+
+    A larger one contains a smaller one of the same seed. When the list is used up, words like its
+    own are made up.
+    """
+    from a2p_engine.evaluation.distractors import glossary, spoken_terms
+    from a2p_engine.manifest import read_manifest
+
+    recordings = [one for path in manifest for one in read_manifest(path)]
+    distractors = _glossaries(None, words, "1", False, seed).distractors(recordings)
+    terms = glossary(spoken_terms(recordings), distractors, size)
+    common.write_text("".join(f"{term}\n" for term in terms), output)
+
+
+def _glossaries(
+    file: Path | None, words: Path | None, sizes: str, own_lists: bool, seed: int
+) -> GlossaryOptions:
+    from a2p_engine.errors import InputError
+    from a2p_engine.evaluation.glossary_plan import GlossaryOptions
+
+    if (file is None) == (words is None):
+        raise InputError("give either --glossary or --distractors")
+    return GlossaryOptions(
+        file=file,
+        words=words,
+        sizes=[int(size) for size in _numbers("sizes", sizes)],
+        own_lists=own_lists,
+        seed=seed,
+    )
+
+
+def _search_options(
+    snr: str, noise: str, stages: bool, ticks: float | None, seed: int
+) -> SearchOptions:
+    from a2p_engine.evaluation.retrieval import Condition, SearchOptions
+
+    levels = [None if part.strip() == "clean" else part for part in snr.split(",")]
+    conditions = dict.fromkeys(
+        Condition(snr_db=None if level is None else _numbers("snr", level)[0]) for level in levels
+    )
+    return SearchOptions(
+        conditions=tuple(conditions), noise=noise, stages=stages, tick_s=ticks, seed=seed
+    )
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    """Numbers separated by commas."""
+    from a2p_engine.errors import InputError
+
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{name} {text}: takes numbers separated by commas") from None
+    if name == "sizes" and any(number < 1 or number != int(number) for number in found):
+        raise InputError(f"--sizes {text}: takes whole numbers from 1 on")
+    return found
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar where somebody watches; what it gives is called after each recording."""
     from rich.console import Console
     from rich.progress import Progress
 
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("recordings", total=total)
+        yield lambda: bar.advance(task)
+
+
+async def _measure(
+    url: str, recordings: Sequence[Recording], glossary: str | None, pace: float
+) -> list[Record]:
     from streaming import evaluate
 
     records = []
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("recordings", total=len(recordings))
+    with _progress(len(recordings)) as advance:
         async for record in evaluate.evaluate_streaming(
             url, recordings, glossary=glossary, pace=pace
         ):
             records.append(record)
-            bar.advance(task)
+            advance()
     return records
-
-
-def _show(summary: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(summary, indent=2))
-        return
-    rows = []
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            value = "  ".join(f"{key} {part}" for key, part in value.items())
-        rows.append((name, "-" if value is None else value))
-    common.show_table(("measure", "value"), rows)

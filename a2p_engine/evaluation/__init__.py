@@ -1,0 +1,1 @@
+"""Measuring retrieval and what it does to the text."""
