@@ -21,13 +21,15 @@ import numpy.typing as npt
 import torch
 
 from a2p_engine.encoders import Device, Encoder
+from a2p_engine.encoders.base import Encoded
 from a2p_engine.errors import InputError, UnknownSession
+from a2p_engine.guard import Ear, Guard
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import Progress, Retriever, RetrieverState
 from a2p_engine.selection import Candidate, Offering, candidates
-from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, TimedWord, build_speech_llm
-from a2p_engine.text import mentions
+from a2p_engine.speech_llm import DecodeRequest, Hypothesis, SpeechLLM, TimedWord, build_speech_llm
+from a2p_engine.text import mentions, shared_words
 from a2p_engine.types import (
     EAGERNESS,
     SAMPLE_RATE_HZ,
@@ -75,6 +77,7 @@ class _Segment:
     number: int
     start_sample: int
     offering: Offering
+    guard: Guard = field(default_factory=Guard)
     retrieval: RetrieverState | None = None
     chunks: list[Samples] = field(default_factory=list)
     words: tuple[TimedWord, ...] = ()  # of the latest step
@@ -279,38 +282,71 @@ class Engine:
     def _step(self, session: _Session, request: StepRequest) -> StepResult:
         timings_ms: dict[str, float] = {}
         segment = self._open_segment(session, request)
-        samples = segment.samples()
         with _timed(timings_ms, "encode"):
-            encoded = self._encoder.encode(samples)
+            encoded = self._encoder.encode(segment.samples())
         with _timed(timings_ms, "retrieve"):
-            committed = _end_of(request.committed, segment.words) // self._encoder.hop_samples
-            offered = self._retrieve(session, segment, encoded.frames, committed)
-            spellings = [_spelling(offer.term, session.options.task) for offer in offered]
-        with _timed(timings_ms, "decode"):
-            hypothesis = self._speech_llm.decode(
-                DecodeRequest(
-                    samples=samples,
-                    encoded=encoded,
-                    terms=spellings,
-                    committed=request.committed,
-                    language=session.options.language,
-                    task=session.options.task,
-                )
-            )
-        trimmed = hypothesis.prompt.trimmed
-        if trimmed:
-            log.warning("%d of %d terms found no room in the prompt", trimmed, len(offered))
+            offered = self._retrieve(session, segment, encoded.frames, request.committed)
+        hypothesis = self._write(session, segment, request, encoded, offered, timings_ms)
+        if hypothesis.prompt.trimmed:
+            log.warning("%d terms found no room in the prompt", hypothesis.prompt.trimmed)
+        result = self._result(session, segment, request, offered, hypothesis, timings_ms)
         segment.words = hypothesis.words
-        session.heard_samples = segment.start_sample + len(samples)
+        session.said = tuple(hit.term for hit in result.terms if hit.used)
+        session.heard_samples = result.end_sample
         if request.final:
             session.segment = None
+        return result
+
+    def _write(
+        self,
+        session: _Session,
+        segment: _Segment,
+        request: StepRequest,
+        encoded: Encoded,
+        offered: Sequence[Candidate],
+        timings_ms: dict[str, float],
+    ) -> Hypothesis:
+        """What the speech LLM writes, under guard."""
+
+        def decode(terms: Sequence[Candidate]) -> Hypothesis:
+            with _timed(timings_ms, "decode"):
+                return self._speech_llm.decode(
+                    DecodeRequest(
+                        samples=segment.samples(),
+                        encoded=encoded,
+                        terms=[_spelling(each.term, session.options.task) for each in terms],
+                        committed=request.committed,
+                        language=session.options.language,
+                        task=session.options.task,
+                    )
+                )
+
+        with _timed(timings_ms, "guard"):
+            hypothesis = segment.guard.write(
+                offered, decode, ear=self._ear(session, segment), committed=request.committed
+            )
+        timings_ms["guard"] -= timings_ms["decode"]
+        return hypothesis
+
+    def _ear(self, session: _Session, segment: _Segment) -> Ear | None:
+        """Nobody can tell where a translation was said."""
+        retriever, state, index = self._retriever, segment.retrieval, session.index
+        if session.options.task == "translate" or not (retriever and state and index):
+            return None
+        hop = self._encoder.hop_samples
+        return Ear(retriever=retriever, state=state, index=index, hop_samples=hop)
+
+    def _result(
+        self,
+        session: _Session,
+        segment: _Segment,
+        request: StepRequest,
+        offered: Sequence[Candidate],
+        hypothesis: Hypothesis,
+        timings_ms: dict[str, float],
+    ) -> StepResult:
+        begin, task = segment.start_sample, session.options.task
         text = "".join(word.text for word in hypothesis.words).strip()
-        begin = segment.start_sample
-        terms = tuple(
-            replace(self._hit(offer, begin), used=mentions(text, spelling))
-            for offer, spelling in zip(offered, spellings, strict=True)
-        )
-        session.said = tuple(hit.term for hit in terms if hit.used)
         words = tuple(
             Word(
                 text=word.text,
@@ -326,11 +362,14 @@ class Engine:
             final=request.final,
             text=text,
             words=words,
-            end_sample=begin + len(samples),
-            terms=terms,
+            end_sample=begin + len(segment.samples()),
+            terms=tuple(
+                replace(self._hit(offer, begin), used=mentions(text, _spelling(offer.term, task)))
+                for offer in offered
+            ),
             language=hypothesis.language,
             glossary_version=session.glossary_version,
-            trimmed_terms=trimmed,
+            trimmed_terms=hypothesis.prompt.trimmed,
             timings_ms=timings_ms,
         )
 
@@ -369,7 +408,7 @@ class Engine:
         session: _Session,
         segment: _Segment,
         frames: npt.NDArray[np.float32],
-        committed: int,
+        committed: str,
     ) -> list[Candidate]:
         index, retriever = session.index, self._retriever
         if index is None or retriever is None or not session.options.top_k:
@@ -377,11 +416,13 @@ class Engine:
         if segment.retrieval is None:
             segment.retrieval = retriever.start()
         evidence = retriever.step(index, segment.retrieval, frames)
+        fixed = shared_words([word.text for word in segment.words], committed)
+        end_sample = segment.words[fixed - 1].end_sample if fixed else 0
         return segment.offering.choose(
-            candidates(evidence, index),
+            [each for each in candidates(evidence, index) if segment.guard.admits(each)],
             top_k=session.options.top_k,
             threshold=retriever.calibration.threshold(session.options.threshold),
-            committed=committed,
+            committed=end_sample // self._encoder.hop_samples,
         )
 
     def _hit(self, offer: Candidate, begin: int) -> TermHit:
@@ -435,17 +476,6 @@ def torch_device(device: Device) -> torch.device:
     return torch.device("cpu")
 
 
-def _end_of(text: str, words: Sequence[TimedWord]) -> int:
-    """Sample at which a text ends that the words begin with."""
-    end, written = 0, ""
-    for word in words:
-        written += word.text if written else word.text.lstrip()
-        if not text.startswith(written):
-            break
-        end = word.end_sample
-    return end
-
-
 def _check_threshold(threshold: float | Eagerness) -> None:
     if not (threshold in EAGERNESS if isinstance(threshold, str) else 0 <= threshold <= 1):
         raise InputError(
@@ -462,4 +492,5 @@ def _spelling(term: Term, task: Task) -> str:
 def _timed(timings_ms: dict[str, float], name: str) -> Iterator[None]:
     begin = time.perf_counter()
     yield
-    timings_ms[name] = 1000.0 * (time.perf_counter() - begin)
+    spent_ms = 1000.0 * (time.perf_counter() - begin)
+    timings_ms[name] = timings_ms.get(name, 0.0) + spent_ms

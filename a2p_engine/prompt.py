@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+HEADING = "Glossary"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
@@ -21,9 +23,6 @@ class Prompt:
     trimmed: int
 
 
-EMPTY = Prompt(text="", terms=(), trimmed=0)
-
-
 def build_prompt(
     terms: Sequence[str], *, budget_tokens: int, count_tokens: Callable[[str], int]
 ) -> Prompt:
@@ -38,7 +37,7 @@ def build_prompt(
     """
     kept = list(terms)
     while kept:
-        text = f"Glossary: {', '.join(kept)}."
+        text = f"{HEADING}: {', '.join(kept)}."
         if count_tokens(text) <= budget_tokens:
             return Prompt(text=text, terms=tuple(kept), trimmed=len(terms) - len(kept))
         kept.pop()

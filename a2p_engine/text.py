@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 # What may or may not be written inside a term without making it another one.
 _SOFT = "-‐‑–'’.,"  # noqa: RUF001
@@ -31,3 +32,29 @@ def mentions(text: str, term: str) -> bool:
     """Whether a text contains a term as whole words."""
     wanted = plain(term)
     return bool(wanted) and f" {wanted} " in f" {plain(text)} "
+
+
+def occurrences(words: Sequence[str], term: str) -> list[range]:
+    """Where a term is written in full: ranges of the words, none overlapping another."""
+    wanted = plain(term).split()
+    said = [(part, place) for place, word in enumerate(words) for part in plain(word).split()]
+    found: list[range] = []
+    at = 0
+    while wanted and at + len(wanted) <= len(said):
+        run = said[at : at + len(wanted)]
+        if [part for part, _ in run] == wanted:
+            found.append(range(run[0][1], run[-1][1] + 1))
+            at += len(wanted)
+        else:
+            at += 1
+    return found
+
+
+def shared_words(words: Sequence[str], beginning: str) -> int:
+    """How many of the words a text begins with, spaces included."""
+    written = ""
+    for count, word in enumerate(words):
+        written += word if count else word.lstrip()
+        if not beginning.startswith(written):
+            return count
+    return len(words)

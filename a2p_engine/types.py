@@ -123,7 +123,7 @@ class StepResult:
         language: language of ``text``.
         glossary_version: glossary version in force.
         trimmed_terms: offered terms that did not fit into the prompt.
-        timings_ms: wall time by stage: encode, retrieve, decode, align.
+        timings_ms: wall time by stage: encode, retrieve, decode, guard.
     """
 
     session: str

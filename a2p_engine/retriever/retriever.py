@@ -297,10 +297,11 @@ class Retriever:
         Returns:
             The match with the least cost per phoneme; None where there is nothing to be matched.
         """
-        heard = [*state.emissions, *([] if state.tail is None else [state.tail])]
+        if state.tail is None or not len(phones):
+            return None
         first = max(begin, 0) // POOL
-        stretch = np.concatenate(heard)[first : -(-end // POOL)] if heard else ()
-        if not len(phones) or not len(stretch):
+        stretch = np.concatenate([*state.emissions, state.tail])[first : -(-end // POOL)]
+        if not len(stretch):
             return None
         match = self._matched(phones, stretch)
         best = int(np.argmin(match.cost / phones.lengths))

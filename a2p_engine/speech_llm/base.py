@@ -16,7 +16,11 @@ from a2p_engine.types import Samples, Task
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimedWord:
-    """A word with its place in the window; ``text`` carries its leading space, if any."""
+    """A word with its place in the window; ``text`` carries its leading space, if any.
+
+    ``probability`` is what the model gives the word without the prompt, as far as it can tell: the
+    guard asks whether the model would have written a term untold. A model that gives none says 1.
+    """
 
     text: str
     start_sample: int
@@ -31,7 +35,7 @@ class Hypothesis:
     Attributes:
         words: all words of the window, the committed ones included.
         language: language of the text.
-        prompt: the prompt in force for this text (empty if it had to be dropped).
+        prompt: the prompt that the text was written with.
     """
 
     words: tuple[TimedWord, ...]
@@ -78,7 +82,10 @@ class SpeechLLM(Protocol):
     retriever_languages: tuple[str, ...]
 
     def decode(self, request: DecodeRequest) -> Hypothesis:
-        """Write down one window; thread-safe."""
+        """Write down one window; thread-safe.
+
+        What came of the prompt is checked by the caller, see ``a2p_engine.guard``.
+        """
         ...
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:

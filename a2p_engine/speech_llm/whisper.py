@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,25 +14,18 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
 
 from a2p_engine.encoders.whisper import MAX_SAMPLES, WhisperEncoder
 from a2p_engine.encoders.whisper_tables import token_embeddings
-from a2p_engine.prompt import EMPTY, Prompt, build_prompt
+from a2p_engine.prompt import Prompt, build_prompt
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
-from a2p_engine.text import plain
 from a2p_engine.types import SAMPLE_RATE_HZ
-
-log = logging.getLogger(__name__)
 
 # Half of the decoder's 448 positions, less the marker that opens the previous text.
 PROMPT_TOKENS = 223
 # Fast speech is about 5 tokens a second; more than this is a loop.
 TOKENS_PER_S = 8
 SPARE_TOKENS = 16
-# A text that compresses better than this repeats itself (Whisper paper, section 4.5).
-LOOP_COMPRESSION = 2.4
 # No speech (Whisper paper, section 4.5): the model thinks so and is unsure of its text.
 NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOGPROB = -1.0
-# This many prompted terms in a row, in the prompt's order, are the prompt and not speech.
-ECHO_TERMS = 3
 
 
 class WhisperSpeechLLM:
@@ -53,7 +44,7 @@ class WhisperSpeechLLM:
         self._tokenizer = lru_cache(maxsize=None)(self._new_tokenizer)
 
     def decode(self, request: DecodeRequest) -> Hypothesis:
-        """See ``SpeechLLM.decode``; a prompt that comes back as text is dropped."""
+        """See ``SpeechLLM.decode``."""
         language = request.language
         if language == "auto":
             language = self._detect(request)
@@ -65,12 +56,7 @@ class WhisperSpeechLLM:
             count_tokens=lambda text: len(tokenizer.encode(" " + text)),
         )
         tokens = self._generate(request, tokenizer, prompt)
-        text = tokenizer.decode(tokens)
-        if prompt.terms and (echoes(text, prompt) or loops(text)):
-            log.info("decoding again without the prompt, which came back as text")
-            prompt = EMPTY
-            tokens = self._generate(request, tokenizer, prompt)
-        words = without_loop(self._words(request, tokenizer, tokens))
+        words = self._words(request, tokenizer, tokens)
         return Hypothesis(words=words, language=language, prompt=prompt)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -168,44 +154,3 @@ def _with_punctuation(words: Sequence[TimedWord]) -> list[TimedWord]:
             probability=min(before.probability, word.probability) if spoken else before.probability,
         )
     return joined
-
-
-def loops(text: str) -> bool:
-    """Whether a text repeats itself so much that the model must have been looping."""
-    data = text.encode()
-    return len(data) > 40 and len(data) / len(zlib.compress(data)) > LOOP_COMPRESSION
-
-
-def echoes(text: str, prompt: Prompt) -> bool:
-    """Whether a text recites its prompt instead of the audio."""
-    said = text.casefold()
-    if said.strip().startswith("glossary:"):
-        return True
-    terms = [term.casefold() for term in prompt.terms]
-    runs = (terms[i : i + ECHO_TERMS] for i in range(len(terms) - ECHO_TERMS + 1))
-    return any(", ".join(run) in said for run in runs)
-
-
-def without_loop(words: tuple[TimedWord, ...]) -> tuple[TimedWord, ...]:
-    """Cut where the text begins to repeat itself without audio to show for it.
-
-    A phrase that is really said twice takes about as long the second time; the words of a loop are
-    all aligned to one point, or behind the end of the audio.
-    """
-    spoken = [plain(word.text) for word in words]
-    for at in range(2, len(words)):
-        for size in range(2, at + 1):
-            copy = words[at : at + size]
-            same = spoken[at : at + size] == spoken[at - size : at - size + len(copy)]
-            if (
-                same
-                and len(copy) > 1
-                and _span(copy) < 0.3 * _span(words[at - size :][: len(copy)])
-            ):
-                return words[:at]
-    return words
-
-
-def _span(words: Sequence[TimedWord]) -> int:
-    """Samples from the beginning of the first word to the beginning of the last one."""
-    return words[-1].start_sample - words[0].start_sample

@@ -244,6 +244,35 @@ def test_a_translation_is_told_the_target_form(
     assert told == [["rosuvastatin"], ["Crestor"]]
 
 
+def test_a_term_that_was_not_said_is_taken_out_and_not_offered_again(
+    engine: Engine, sentence: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that writes what it is told in place of what it hears is asked again without it."""
+    told: list[list[str]] = []
+    decode = engine._speech_llm.decode
+
+    def believe(request: DecodeRequest) -> Hypothesis:
+        told.append(list(request.terms))
+        heard = decode(request)
+        if "digoxin" not in request.terms:
+            return heard
+        *words, last = heard.words
+        return replace(heard, words=(*words, replace(last, text=" digoxin.", probability=0.01)))
+
+    monkeypatch.setattr(engine._speech_llm, "decode", believe)
+    session, _ = engine.open(
+        SessionOptions(threshold=0.0), [Term(text="rosuvastatin"), Term(text="digoxin")]
+    )
+    request = StepRequest(session=session, segment_id=0, start_sample=0, samples=sentence)
+    first, second = engine.step(request), engine.step(replace(request, samples=sentence[:0]))
+    for result in (first, second):
+        assert result.text.endswith("rosuvastatin at night.")
+    assert {hit.term: hit.used for hit in first.terms} == {"rosuvastatin": True, "digoxin": False}
+    assert [hit.term for hit in second.terms] == ["rosuvastatin"]
+    assert told == [["rosuvastatin", "digoxin"], ["rosuvastatin"], ["rosuvastatin"]]
+    assert second.timings_ms["guard"] < second.timings_ms["decode"]
+
+
 def test_interleaved_sessions_do_not_touch_each_other(
     engine: Engine, terms: list[Term], sentence: Samples
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from a2p_engine.text import letters, mentions
+from a2p_engine.text import letters, mentions, occurrences, shared_words
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,19 @@ def test_a_text_mentions_whole_words_only() -> None:
     assert mentions("the New-York times", "new york")
     assert not mentions("a thrombus", "thro")
     assert not mentions("anything", "...")
+
+
+def test_a_term_is_found_in_every_place_where_it_is_written() -> None:
+    """Over several words or as a part of one that is written with a hyphen; never overlapping."""
+    words = [" The", " new", " York-new", " York", " times.", " New", " York"]
+    assert occurrences(words, "New York") == [range(1, 3), range(2, 4), range(5, 7)]
+    assert occurrences(["no", "no", "no"], "no no") == [range(0, 2)]
+    assert occurrences(words, "Jersey") == occurrences([], "new") == occurrences(words, "-") == []
+
+
+@pytest.mark.parametrize(
+    ("beginning", "count"), [("", 0), ("And", 1), ("And so,", 2), ("And so", 1), ("And so, my", 3)]
+)
+def test_committed_text_is_counted_in_words(beginning: str, count: int) -> None:
+    """A word of which only a part is committed does not count."""
+    assert shared_words([" And", " so,", " my"], beginning) == count

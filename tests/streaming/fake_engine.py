@@ -146,5 +146,5 @@ class FakeEngine:
             terms=tuple(TermHit(term=text, probability=0.5) for text in state.terms),
             language=state.options.language,
             glossary_version=state.version,
-            timings_ms={"encode": 1.0, "retrieve": 0.0, "decode": 2.0, "align": 0.0},
+            timings_ms={"encode": 1.0, "retrieve": 0.0, "decode": 2.0, "guard": 0.0},
         )

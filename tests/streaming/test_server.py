@@ -374,7 +374,7 @@ async def test_stats(serving: Serving) -> None:
         await client.send(pcm(tone(1), silence(1)))
         stats = await client.wait_for("stats")
     assert (stats["audio_s"], stats["lag_s"], stats["sessions"]) == (2.0, 0.0, 1)
-    assert set(stats["timings_ms"]) == {"encode", "retrieve", "decode", "align"}
+    assert set(stats["timings_ms"]) == {"encode", "retrieve", "decode", "guard"}
 
 
 async def test_glossaries_by_name_inline_and_by_default(

@@ -1,0 +1,291 @@
+"""Looks at what the speech LLM wrote: no term without its sound, no reciting of the prompt.
+
+A speech LLM that is told a term may write it where something else was said, and one that hears
+little may write its prompt. Whatever model decodes, what it wrote of its prompt is held against the
+audio here; where that is in doubt the audio is decoded again without the doubtful terms, and the
+better reading of the two stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from a2p_engine.prompt import HEADING
+from a2p_engine.retriever.glossary_index import GlossaryIndex
+from a2p_engine.retriever.retriever import Fit, Retriever, RetrieverState
+from a2p_engine.retriever.spotter import PhoneIndex
+from a2p_engine.selection import Candidate
+from a2p_engine.speech_llm.base import Hypothesis, TimedWord
+from a2p_engine.text import occurrences, plain, shared_words
+from a2p_engine.types import SAMPLE_RATE_HZ
+
+log = logging.getLogger(__name__)
+
+# Costs are nats per phoneme of the spotter's match where a term was written; probabilities are the
+# speech LLM's, of the least probable word. Chosen on development speech, a synthetic voice clean
+# and in noise, prompted with good and with wrong terms; docs/architecture.md has the counts.
+HOPELESS_COST = 1.5  # where a term was said it hardly ever costs as much
+DOUBTFUL_COST = 0.4  # costs more, and ...
+UNSURE = 0.2  # ... is less probable: rarely said
+# Another reading wins if it fits better by so much and the model, untold, is so sure of it. A name
+# that the model cannot spell is read by ear, which always fits, but then it is not sure.
+BETTER_BY = 0.25
+SURE = 0.5
+# Word times are exact to about a syllable.
+MARGIN_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
+# A refused term is offered again when it has become so many times more probable.
+READMIT_ODDS = 4.0
+# A text that compresses better than this repeats itself (Whisper paper, section 4.5).
+LOOP_COMPRESSION = 2.4
+LOOP_BYTES = 40
+# This many prompted terms in a row, in the prompt's order, are the prompt and not speech.
+ECHO_TERMS = 3
+
+Span = tuple[int, int]  # samples in the segment
+Decode = Callable[[Sequence[Candidate]], Hypothesis]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ear:
+    """Holds what is written against the audio of a segment.
+
+    Attributes:
+        retriever: what listens.
+        state: what it has heard of the segment.
+        index: the glossary of the terms.
+        hop_samples: samples of an encoder frame.
+    """
+
+    retriever: Retriever
+    state: RetrieverState
+    index: GlossaryIndex
+    hop_samples: int
+
+    def term(self, offer: Candidate, span: Span) -> Fit | None:
+        """Best match of a term within a stretch; None where there is no audio."""
+        return self._fit(self.index.pronunciations(offer.number), span)
+
+    def text(self, text: str, span: Span) -> Fit | None:
+        """Best match of any text; None where nothing of it can be said."""
+        return self._fit(self.retriever.pronounce(text.strip()), span)
+
+    def _fit(self, phones: PhoneIndex, span: Span) -> Fit | None:
+        begin, end = span[0] // self.hop_samples, -(-span[1] // self.hop_samples)
+        return self.retriever.fit(self.state, phones, begin, end)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """A prompted term that hardly fits where it was written.
+
+    Attributes:
+        offer: the term.
+        words: from the beginning of its first word to the end of its last.
+        heard: the stretch in which it was listened for.
+        fit: its best match there, if there is any.
+        probability: of its least probable word, by the speech LLM.
+    """
+
+    offer: Candidate
+    words: Span
+    heard: Span
+    fit: Fit | None
+    probability: float
+
+    @property
+    def cost(self) -> float:
+        """Nats per phoneme."""
+        return self.fit.mean_cost if self.fit else math.inf
+
+    @property
+    def founded(self) -> bool:
+        """Whether the term must be asked about."""
+        unlikely = self.cost > DOUBTFUL_COST and self.probability < UNSURE
+        return unlikely or self.cost > HOPELESS_COST
+
+
+class Guard:
+    """One segment's guard; what it has decided it need not ask again at the next tick."""
+
+    def __init__(self) -> None:
+        self._refused: dict[str, float] = {}  # odds of a term when it was refused
+        self._cleared: list[tuple[str, Span]] = []
+
+    def admits(self, candidate: Candidate) -> bool:
+        """Whether a term may be offered: it was not refused, or is much more probable since."""
+        refused = self._refused.get(candidate.term.text)
+        return refused is None or candidate.odds >= READMIT_ODDS * refused
+
+    def write(
+        self,
+        offered: Sequence[Candidate],
+        decode: Decode,
+        *,
+        ear: Ear | None = None,
+        committed: str = "",
+    ) -> Hypothesis:
+        """Decode, and again without the terms that do not fit or without a prompt that is recited.
+
+        At most three times: with all terms, without the doubtful ones, and, where other terms are
+        in doubt then, without any.
+
+        Args:
+            offered: terms to tell the model, most probable first.
+            decode: writes the segment down with the given terms in its prompt.
+            ear: compares with the audio; without it, only recitals are noticed.
+            committed: text that cannot be changed, so there is no point in doubting it.
+        """
+        hypothesis = self._write(offered, decode, ear, committed)
+        return replace(hypothesis, words=without_loop(hypothesis.words))
+
+    def _write(
+        self,
+        offered: Sequence[Candidate],
+        decode: Decode,
+        ear: Ear | None,
+        committed: str,
+        *,
+        last: bool = False,
+    ) -> Hypothesis:
+        told = decode(offered)
+        recited, doubts = recites(told), self._doubts(told, offered, ear, committed)
+        if not recited and not doubts:
+            return told
+        doubtful = {doubt.offer.term.text for doubt in doubts}
+        rest = [offer for offer in offered if offer.term.text not in doubtful]
+        without = self._write([] if recited or last else rest, decode, ear, committed, last=True)
+        refused = [doubt for doubt in doubts if ear and _outdone(doubt, without, ear)]
+        self._remember(doubts, refused)
+        log.info(
+            "decoded again: %s of %d doubtful terms did not fit%s",
+            len(refused),
+            len(doubtful),
+            ", the prompt was recited" if recited else "",
+        )
+        return without if recited or refused else told
+
+    def _doubts(
+        self, hypothesis: Hypothesis, offered: Sequence[Candidate], ear: Ear | None, committed: str
+    ) -> list[Doubt]:
+        if ear is None:
+            return []
+        texts = [word.text for word in hypothesis.words]
+        fixed = shared_words(texts, committed)
+        doubts: list[Doubt] = []
+        for offer in offered:
+            if offer.term.text not in hypothesis.prompt.terms:
+                continue
+            for place, words, heard in _stretches(hypothesis.words, texts, offer.term.text):
+                if place[-1] >= fixed and not self._is_cleared(offer, words):
+                    doubt = Doubt(
+                        offer=offer,
+                        words=words,
+                        heard=heard,
+                        fit=ear.term(offer, heard),
+                        probability=min(hypothesis.words[at].probability for at in place),
+                    )
+                    doubts += [doubt] if doubt.founded else []
+        return doubts
+
+    def _is_cleared(self, offer: Candidate, words: Span) -> bool:
+        return any(
+            text == offer.term.text and min(words[1], end) >= max(words[0], begin)
+            for text, (begin, end) in self._cleared
+        )
+
+    def _remember(self, doubts: Sequence[Doubt], refused: Sequence[Doubt]) -> None:
+        self._refused |= {doubt.offer.term.text: doubt.offer.odds for doubt in refused}
+        self._cleared += [
+            (doubt.offer.term.text, doubt.words)
+            for doubt in doubts
+            if doubt.offer.term.text not in self._refused
+        ]
+
+
+def _stretches(
+    words: Sequence[TimedWord], texts: Sequence[str], term: str
+) -> Iterator[tuple[range, Span, Span]]:
+    """Of each place where a term is written: which words, their audio, and where to listen.
+
+    One stretch does not reach into another, so that what was said once is not heard twice.
+    """
+    places = occurrences(texts, term)
+    spans = [(words[place[0]].start_sample, words[place[-1]].end_sample) for place in places]
+    for number, (begin, end) in enumerate(spans):
+        low, high = begin - MARGIN_SAMPLES, end + MARGIN_SAMPLES
+        if number:
+            low = max(low, spans[number - 1][1])
+        if number + 1 < len(spans):
+            high = min(high, spans[number + 1][0])
+        yield places[number], (begin, end), (max(low, 0), high)
+
+
+def _outdone(doubt: Doubt, without: Hypothesis, ear: Ear) -> bool:
+    """Whether what is written without a term is clearly better where the term was written."""
+    if doubt.fit is None:
+        return True
+    begin, end = doubt.words
+    reading = [
+        word
+        for word in without.words
+        if 2 * (min(word.end_sample, end) - max(word.start_sample, begin))
+        > word.end_sample - word.start_sample
+    ]
+    other = ear.text("".join(word.text for word in reading), doubt.heard) if reading else None
+    if other is None or 2 * other.length < doubt.fit.length:  # says little of this stretch
+        return doubt.cost > HOPELESS_COST
+    sure = min(word.probability for word in reading) >= SURE
+    return other.mean_cost + BETTER_BY <= doubt.cost and (sure or doubt.cost > HOPELESS_COST)
+
+
+def recites(hypothesis: Hypothesis) -> bool:
+    """Whether a prompt came back as text, in its own words or in a loop."""
+    if not hypothesis.prompt.terms:
+        return False
+    text = "".join(word.text for word in hypothesis.words)
+    return echoes(text, hypothesis.prompt.terms) or loops(text)
+
+
+def echoes(text: str, terms: Sequence[str]) -> bool:
+    """Whether a text recites a prompt's terms instead of the audio."""
+    said = text.casefold()
+    if said.strip().startswith(f"{HEADING.casefold()}:"):
+        return True
+    names = [term.casefold() for term in terms]
+    runs = (names[i : i + ECHO_TERMS] for i in range(len(names) - ECHO_TERMS + 1))
+    return any(", ".join(run) in said for run in runs)
+
+
+def loops(text: str) -> bool:
+    """Whether a text repeats itself so much that the model must have been looping."""
+    data = text.encode()
+    return len(data) > LOOP_BYTES and len(data) / len(zlib.compress(data)) > LOOP_COMPRESSION
+
+
+def without_loop(words: tuple[TimedWord, ...]) -> tuple[TimedWord, ...]:
+    """Cut where the text begins to repeat itself without audio to show for it.
+
+    A phrase that is really said twice takes about as long the second time; the words of a loop are
+    all aligned to one point, or behind the end of the audio.
+    """
+    spoken = [plain(word.text) for word in words]
+    for at in range(2, len(words)):
+        for size in range(2, at + 1):
+            copy = words[at : at + size]
+            same = spoken[at : at + size] == spoken[at - size : at - size + len(copy)]
+            if (
+                same
+                and len(copy) > 1
+                and _span(copy) < 0.3 * _span(words[at - size :][: len(copy)])
+            ):
+                return words[:at]
+    return words
+
+
+def _span(words: Sequence[TimedWord]) -> int:
+    """Samples from the beginning of the first word to the beginning of the last one."""
+    return words[-1].start_sample - words[0].start_sample

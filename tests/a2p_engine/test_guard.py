@@ -1,0 +1,268 @@
+"""The guard: what it doubts, what it asks for again, and what it remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from a2p_engine.guard import Guard, Span, echoes, loops, without_loop
+from a2p_engine.prompt import Prompt
+from a2p_engine.retriever.retriever import Fit
+from a2p_engine.selection import Candidate
+from a2p_engine.speech_llm.base import Hypothesis, TimedWord
+from a2p_engine.text import plain
+from a2p_engine.types import Term
+
+HZ = 16_000
+
+
+def _words(*timed: tuple[str, float]) -> tuple[TimedWord, ...]:
+    return tuple(
+        TimedWord(
+            text=f" {text}", start_sample=int(at * HZ), end_sample=int(at * HZ), probability=1.0
+        )
+        for text, at in timed
+    )
+
+
+def _text(words: tuple[TimedWord, ...]) -> str:
+    return "".join(word.text for word in words).strip()
+
+
+def _offer(text: str, probability: float = 0.5) -> Candidate:
+    return Candidate(
+        term=Term(text=text), number=0, probability=probability, cost=1.0, start=0, end=9
+    )
+
+
+def _written(text: str, terms: Sequence[str], probability: Mapping[str, float]) -> Hypothesis:
+    """Words of half a second each; what the model was told it finds improbable."""
+    words = tuple(
+        TimedWord(
+            text=f" {word}",
+            start_sample=at * HZ // 2,
+            end_sample=(at + 1) * HZ // 2,
+            probability=probability.get(word, 0.1 if plain(word) in terms else 0.9),
+        )
+        for at, word in enumerate(text.split())
+    )
+    told = Prompt(text=", ".join(terms), terms=tuple(terms), trimmed=0)
+    return Hypothesis(words=words, language="en", prompt=told)
+
+
+@dataclass
+class _Model:
+    """Writes a text for each set of terms it is told; an unforeseen set is an error."""
+
+    texts: Mapping[tuple[str, ...], str]
+    probability: Mapping[str, float] = field(default_factory=dict)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __call__(self, offered: Sequence[Candidate]) -> Hypothesis:
+        terms = tuple(offer.term.text for offer in offered)
+        self.asked.append(terms)
+        return _written(self.texts[terms], terms, self.probability)
+
+
+@dataclass
+class _Ear:
+    """Knows what each word costs per phoneme; ``placed`` ones only where they begin, in seconds."""
+
+    costs: Mapping[str, float]
+    placed: Mapping[str, float] = field(default_factory=dict)
+    listened: list[tuple[str, Span]] = field(default_factory=list)
+
+    def term(self, offer: Candidate, span: Span) -> Fit | None:
+        return self.text(offer.term.text, span)
+
+    def text(self, text: str, span: Span) -> Fit | None:
+        text = text.strip()
+        self.listened.append((text, span))
+        if not text:
+            return None
+        at = self.placed.get(text)
+        here = at is None or span[0] <= at * HZ < span[1]
+        cost = self.costs[text] if here else 4.0
+        return Fit(cost * len(text), len(text), 0, 9)
+
+
+def test_a_term_that_fits_is_not_questioned() -> None:
+    """One decoding, and one look at the place where the term stands, a little widened."""
+    model, ear = _Model({("panda",): "the panda sleeps"}), _Ear({"panda": 0.1})
+    hypothesis = Guard().write([_offer("panda")], model, ear=ear)
+    assert _text(hypothesis.words) == "the panda sleeps"
+    assert model.asked == [("panda",)]
+    [(term, (begin, end))] = ear.listened
+    assert term == "panda" and 0 < begin < HZ // 2 and HZ < end < 3 * HZ // 2
+
+
+def test_a_term_that_does_not_fit_where_something_else_does_is_taken_out() -> None:
+    """The other terms stay in the prompt."""
+    model = _Model(
+        {
+            ("bicker", "panda"): "the panda met bicker",
+            ("panda",): "the panda met Baker",
+        }
+    )
+    ear = _Ear({"panda": 0.1, "bicker": 0.6, "Baker": 0.1})
+    hypothesis = Guard().write([_offer("bicker"), _offer("panda")], model, ear=ear)
+    assert _text(hypothesis.words) == "the panda met Baker"
+    assert hypothesis.prompt.terms == ("panda",)
+
+
+@pytest.mark.parametrize(("cost", "probability"), [(0.6, 0.9), (0.5, 0.9), (3.0, 0.9), (0.0, 0.4)])
+def test_a_term_stays_where_nothing_else_is_clearly_better(cost: float, probability: float) -> None:
+    """In noise nothing fits well, and what is read by ear fits always, but without conviction.
+
+    Having asked once, the guard does not ask again.
+    """
+    model = _Model(
+        {("rugeley",): "in rugeley now", (): "in Rujali now"}, probability={"Rujali": probability}
+    )
+    ear = _Ear({"rugeley": 0.7, "Rujali": cost})
+    guard = Guard()
+    for _ in range(3):
+        hypothesis = guard.write([_offer("rugeley")], model, ear=ear)
+        assert _text(hypothesis.words) == "in rugeley now"
+    assert model.asked == [("rugeley",), (), ("rugeley",), ("rugeley",)]
+
+
+def test_a_term_of_which_the_model_itself_is_sure_is_not_questioned() -> None:
+    """Unless there is no such sound at all."""
+    model = _Model({("defacing",): "defacing", (): "facing"}, probability={"defacing": 0.3})
+    costs = {"defacing": 1.4, "facing": 0.0}
+    for cost, kept in ((1.4, "defacing"), (1.6, "facing")):
+        ear = _Ear(costs | {"defacing": cost})
+        assert _text(Guard().write([_offer("defacing")], model, ear=ear).words) == kept
+
+
+@pytest.mark.parametrize(("reading", "text"), [("", "we saw"), ("a", "we saw a")])
+def test_a_term_without_any_sound_goes_even_if_nothing_is_read_there(
+    reading: str, text: str
+) -> None:
+    """What is much shorter than the term says little of the stretch, however well it fits."""
+    model = _Model({("chimpanzee",): "we saw chimpanzee", (): text})
+    for cost, kept in ((1.4, "we saw chimpanzee"), (1.6, text)):
+        ear = _Ear({"chimpanzee": cost, "a": 0.0})
+        hypothesis = Guard().write([_offer("chimpanzee")], model, ear=ear)
+        assert _text(hypothesis.words) == kept
+
+
+def test_a_term_behind_the_end_of_the_audio_goes() -> None:
+    """Where nothing was heard nothing was said."""
+
+    class Deaf(_Ear):
+        def term(self, offer: Candidate, span: Span) -> Fit | None:
+            return None
+
+    model = _Model({("panda",): "hello panda", (): "hello"})
+    assert _text(Guard().write([_offer("panda")], model, ear=Deaf({})).words) == "hello"
+
+
+def test_one_sound_does_not_stand_for_a_term_written_twice() -> None:
+    """The second place is listened to by itself, without the first one's audio."""
+    model = _Model({("panda",): "panda panda sleeps", (): "panda sleeps"})
+    ear = _Ear({"panda": 0.1, "sleeps": 0.1}, placed={"panda": 0.2})
+    guard = Guard()
+    hypothesis = guard.write([_offer("panda")], model, ear=ear)
+    assert _text(hypothesis.words) == "panda sleeps"
+    assert not guard.admits(_offer("panda"))
+
+
+def test_what_was_refused_comes_back_on_clearly_better_evidence_only() -> None:
+    """So the next tick neither pays again nor brings the word back."""
+    model = _Model({("bicker",): "met bicker", (): "met Baker"})
+    ear = _Ear({"bicker": 0.6, "Baker": 0.1})
+    guard = Guard()
+    assert guard.admits(_offer("bicker", 0.5))
+    guard.write([_offer("bicker", 0.5)], model, ear=ear)
+    assert [guard.admits(_offer("bicker", p)) for p in (0.4, 0.5, 0.75, 0.85)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert guard.admits(_offer("panda", 0.1))
+
+
+def test_committed_words_are_not_doubted() -> None:
+    """They cannot be changed; the same term behind them can."""
+    model = _Model({("panda",): "a panda saw a panda", (): "a panda saw a pan"})
+    ear = _Ear({"panda": 0.9, "pan": 0.1})
+    Guard().write([_offer("panda")], model, ear=ear, committed="a panda saw")
+    assert {span[0] >= 3 * HZ // 2 - HZ // 2 for _, span in ear.listened} == {True}
+    model.asked.clear()
+    Guard().write([_offer("panda")], model, ear=ear, committed="a panda saw a panda")
+    assert model.asked == [("panda",)]
+
+
+def test_a_second_text_that_is_doubtful_too_costs_the_whole_prompt() -> None:
+    """Three decodings are the most, and at the next tick it is one."""
+    model = _Model(
+        {("bicker", "capta"): "the bicker", ("capta",): "the capta", (): "the Baker"},
+        probability={"capta": 0.9},
+    )
+    ear = _Ear({"bicker": 2.0, "capta": 0.3, "Baker": 0.1})
+    offered = [_offer("bicker"), _offer("capta")]
+    assert _text(Guard().write(offered, model, ear=ear).words) == "the capta"
+    guard, ear.costs = Guard(), {"bicker": 2.0, "capta": 1.6, "Baker": 0.1}
+    assert _text(guard.write(offered, model, ear=ear).words) == "the Baker"
+    assert model.asked[2:] == [("bicker", "capta"), ("capta",), ()]
+    assert not any(guard.admits(offer) for offer in offered)
+
+
+def test_a_recited_prompt_is_dropped_and_its_terms_are_judged() -> None:
+    """Those that were heard may be offered at the next tick."""
+    terms = ("apixaban", "warfarin", "digoxin")
+    model = _Model({terms: "Apixaban, warfarin, digoxin.", (): "took warfarin"})
+    ear = _Ear(
+        {"apixaban": 1.4, "warfarin": 0.1, "digoxin": 1.6, "took": 0.0, "took warfarin": 0.0}
+    )
+    guard = Guard()
+    hypothesis = guard.write([_offer(term) for term in terms], model, ear=ear)
+    assert _text(hypothesis.words) == "took warfarin"
+    assert [guard.admits(_offer(term)) for term in terms] == [False, True, False]
+
+
+def test_without_an_ear_only_recitals_are_noticed() -> None:
+    """As for translations, of which nobody can tell where they were said."""
+    terms = ("one", "two", "three")
+    model = _Model({terms: "Glossary: one", ("one",): "one", (): "hello"})
+    assert _text(Guard().write([_offer(t) for t in terms], model).words) == "hello"
+    assert _text(Guard().write([_offer("one")], model).words) == "one"
+
+
+def test_the_prompt_read_out_is_an_echo_but_a_spoken_term_is_not() -> None:
+    """Three terms in the prompt's order, or its opening word, give it away."""
+    terms = ("apixaban", "warfarin", "digoxin")
+    assert echoes(" Apixaban, warfarin, digoxin.", terms)
+    assert echoes(" Glossary: apixaban", terms)
+    assert not echoes(" We gave her digoxin and warfarin, then apixaban.", terms)
+
+
+def test_a_phrase_repeated_in_no_time_is_cut() -> None:
+    """Looped words are all aligned to one point."""
+    looped = _words(
+        ("sugar", 0.2), ("is", 0.5), ("high.", 0.8), ("Sugar", 1), ("is", 1), ("high", 1)
+    )
+    assert _text(without_loop(looped)) == "sugar is high."
+
+
+def test_an_unfinished_repetition_is_cut() -> None:
+    """Two words of a second round are enough."""
+    looped = _words(("it", 0.2), ("was", 0.5), ("the", 0.8), ("best", 1), ("it", 1.2), ("was", 1.2))
+    assert _text(without_loop(looped)) == "it was the best"
+
+
+def test_what_is_really_said_twice_stays() -> None:
+    """Repetition with audio to show for it is speech."""
+    said = _words(("no", 0), ("no", 0.3), ("I", 0.6), ("said", 0.9), ("I", 1.2), ("said", 1.5))
+    assert without_loop(said) == said
+
+
+def test_a_text_that_is_all_repetition_is_a_loop() -> None:
+    """By its compression, as in Whisper's own decoder."""
+    assert loops("it was the best of times, " * 5)
+    assert not loops("it was the best of times, it was the worst of times")
