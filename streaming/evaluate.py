@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 
 from a2p_engine.errors import InputError
+from a2p_engine.evaluation.words import normalised, split_errors
 from a2p_engine.manifest import Recording
 from a2p_engine.text import mentions, plain
 from clients.audio import AudioFormat, audio_duration_s, stream_file
@@ -137,7 +137,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     return {
         "utterances": len(records),
         "audio_s": round(audio_s, 1),
-        "wer": word_error_rate(spoken),
+        **word_error_rates([record for record in spoken if normalised(record.reference or "")]),
         "terms": terms,
         "term_recall": _ratio(sum(len(record.found) for record in records), terms),
         "false_insertions": inserted,
@@ -150,17 +150,21 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def word_error_rate(records: Sequence[Record]) -> float | None:
-    """WER over all records, after Whisper's English text normalisation."""
-    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-    normalise = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
-    references = [normalise(record.reference or "") for record in records]
-    hypotheses = [normalise(record.hypothesis) for record in records]
-    pairs = [pair for pair in zip(references, hypotheses, strict=True) if pair[0]]
-    if not pairs:
-        return None
-    return float(jiwer.wer([pair[0] for pair in pairs], [pair[1] for pair in pairs]))
+def word_error_rates(records: Sequence[Record]) -> dict[str, float | None]:
+    """WER over all records, and that of words outside (U-WER) and in (B-WER) their terms."""
+    splits = [
+        split_errors(
+            normalised(record.reference or ""),
+            normalised(record.hypothesis),
+            map(normalised, record.terms),
+        )
+        for record in records
+    ]
+    return {
+        "wer": _ratio(sum(s.errors for s in splits), sum(s.words for s in splits)),
+        "u_wer": _ratio(sum(s.other_errors for s in splits), sum(s.other_words for s in splits)),
+        "b_wer": _ratio(sum(s.biased_errors for s in splits), sum(s.biased_words for s in splits)),
+    }
 
 
 def percentiles(values: Iterable[float]) -> dict[str, float] | None:

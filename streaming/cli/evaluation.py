@@ -159,6 +159,91 @@ def retrieval(
         evaluation_tables.show_retrieval(report)
 
 
+@eval_app.command("compare")
+def compare(
+    manifest: ManifestsOption,
+    glossary: GlossaryOption = None,
+    distractors: DistractorsOption = None,
+    sizes: SizesOption = "2000,10000",
+    own_lists: OwnListsOption = False,
+    seed: SeedOption = 0,
+    systems: Annotated[
+        str | None, typer.Option(help="Some of them, by commas.", show_default="all")
+    ] = None,
+    threshold: common.ThresholdOption = "balanced",
+    no_terms: Annotated[
+        bool, typer.Option("--no-terms", help="Only recordings that say no term of a glossary.")
+    ] = False,
+    as_json: AsJson = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for results, where an interrupted run goes on.", show_default=False
+        ),
+    ] = None,
+    limit: LimitOption = None,
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Caption recordings with and without the retriever, and with simpler ways to choose terms.
+
+    Systems: none, oracle, first_terms, wrong_prompt, a2p_head, fuzzy, phonetic, wrong_list, ours.
+    """
+    from a2p_engine.evaluation import compare as comparing
+    from a2p_engine.evaluation.systems import SYSTEMS
+    from a2p_engine.manifest import read_manifest
+
+    recordings = [one for path in manifest for one in read_manifest(path)[:limit]]
+    comparison = comparing.Comparison(
+        glossaries=_glossaries(glossary, distractors, sizes, own_lists, seed),
+        systems=tuple(systems.split(",")) if systems else SYSTEMS,
+        threshold=threshold,
+        no_terms=no_terms,
+        speech_llm=speech_llm,
+        retriever=retriever,
+        device=device,
+        out=out,
+    )
+    with _progress(len(recordings)) as advance:
+        compared = comparing.run(recordings, comparison, advance)
+    if as_json:
+        print(json.dumps(compared.json(), indent=2))
+    else:
+        evaluation_tables.show_comparison(compared)
+
+
+@eval_app.command("nonspeech")
+def nonspeech(
+    glossary: Annotated[Path, typer.Option("--glossary", "-g", help="Terms.")],
+    minutes: Annotated[int, typer.Option(min=1, help="Of each sound.")] = 5,
+    seed: SeedOption = 0,
+    threshold: common.ThresholdOption = "balanced",
+    vad: common.VadOption = "silero",
+    as_json: AsJson = False,
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Caption silence, noise, murmuring without words and music: nothing should be written."""
+    from dataclasses import asdict
+
+    from streaming import evaluate_nonspeech, offline
+
+    terms = common.read_terms(glossary)
+    engine = common.load_engine(speech_llm, retriever, device)
+    options = common.session_options("en", "transcribe", 10, threshold)
+    config = offline.OfflineConfig(options=options, vad=vad)
+    with _progress(minutes * len(evaluate_nonspeech.SOUNDS), "minutes") as advance:
+        found = list(evaluate_nonspeech.measure(engine, terms, minutes, config, seed, advance))
+    if as_json:
+        print(json.dumps([asdict(result) for result in found], indent=2))
+        return
+    columns = ("sound", "minutes", "segments", "words written", "terms written")
+    rows = [(r.sound, r.minutes, r.segments, r.words, ", ".join(r.terms) or "-") for r in found]
+    common.show_table(columns, rows)
+
+
 @glossary_app.command("draw")
 def draw(
     manifest: Annotated[list[Path], typer.Argument(metavar="MANIFEST...", show_default=False)],
@@ -228,14 +313,14 @@ def _numbers(name: str, text: str) -> list[float]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar where somebody watches; what it gives is called after each recording."""
+def _progress(total: int, what: str = "recordings") -> Iterator[Callable[[], None]]:
+    """A bar where somebody watches; what it gives is called after each of them."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("recordings", total=total)
+        task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
 

@@ -9,6 +9,7 @@ from streaming.cli import common
 
 if TYPE_CHECKING:
     from a2p_engine.evaluation.bootstrap import Estimate
+    from a2p_engine.evaluation.compare import Compared
     from a2p_engine.evaluation.retrieval_report import Recall, Result
     from a2p_engine.evaluation.retrieval_run import Report
 
@@ -43,6 +44,33 @@ def show_retrieval(report: Report) -> None:
     common.show_table(columns, [row for result in results for row in _offer_rows(result)])
     seconds = ", ".join(f"{r.size:,} terms {r.seconds_per_query:.3f} s" for r in results)
     print(f"\nscoring, encoder not counted: {seconds}")
+
+
+def show_comparison(compared: Compared) -> None:
+    """A row for each glossary and system; rates in percent."""
+    print(f"{len(compared.settings['recordings'])} recordings, 95 % intervals in brackets")
+    columns = (
+        "terms", "system", "WER %", "U-WER %", "B-WER %", "of oracle's gain %", "terms found %",
+        "false terms", "per hour", "added per hour", "prompted", "s a recording",
+    )  # fmt: skip
+    rows = [
+        (
+            f"{result.size:,}",
+            result.system.replace("_", " "),
+            interval(result.wer, 2, 100),
+            interval(result.u_wer, 2, 100),
+            interval(result.b_wer, 2, 100),
+            interval(result.oracle_share, 0, 100),
+            interval(result.term_recall, 1, 100),
+            result.false_insertions,
+            interval(result.false_per_hour, 1),
+            interval(result.added_per_hour, 1),
+            result.prompted,
+            result.seconds,
+        )
+        for result in compared.results
+    ]
+    common.show_table(columns, rows)
 
 
 def _recall_rows(result: Result) -> list[tuple[object, ...]]:

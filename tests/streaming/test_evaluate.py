@@ -103,6 +103,8 @@ def test_the_summary_adds_up() -> None:
     unknown = Record(id="b", audio_s=1800, reference=None, terms=("latte",), found=["latte"])
     summary = summarise([known, unknown])
     assert summary["wer"] == pytest.approx(2 / 4)
+    assert summary["u_wer"] == pytest.approx(1 / 3, abs=1e-4)
+    assert summary["b_wer"] == 1.0
     assert summary["term_recall"] == 0.5
     assert summary["false_insertions_per_hour"] == 2.0
     assert summary["first_partial_s"] == {"p50": 1.0, "p95": 1.45, "p99": 1.49, "n": 2}
