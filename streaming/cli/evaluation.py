@@ -276,6 +276,8 @@ def _glossaries(
 
     if (file is None) == (words is None):
         raise InputError("give either --glossary or --distractors")
+    if own_lists and file is not None:
+        raise InputError("--own-lists takes --distractors; a glossary is the same for all")
     return GlossaryOptions(
         file=file,
         words=words,

@@ -210,6 +210,21 @@ def test_ticks_hear_more_and_more(recordings: list[Recording], words: Path) -> N
     assert trial.steps == 3
 
 
+def test_a_long_recording_is_searched_in_pieces(
+    recordings: list[Recording], words: Path, tmp_path: Path
+) -> None:
+    """A term counts by its best piece, an offer in any piece counts once."""
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.full(40 * SAMPLE_RATE_HZ, 0.1), SAMPLE_RATE_HZ)
+    retriever = ScriptedRetriever({"badge": 0.9, "Crosty": 0.2})
+    long = replace(recordings[0], audio=path)
+    (trial,) = _search([long], _models(retriever), words, sizes=[5])
+    assert trial.steps == 2
+    assert sum(retriever.lengths) == pytest.approx(40 * 50, abs=2)
+    assert sorted(offer.term for offer in trial.offers) == ["Crosty", "badge"]
+    assert [spoken.ranks["calibrated"] for spoken in trial.spoken] == [1, 2]
+
+
 def test_own_lists_add_only_what_the_recording_says(
     recordings: list[Recording], words: Path
 ) -> None:

@@ -93,6 +93,14 @@ def test_wrong_options_are_named(
     assert message in _error(capsys, "eval", "retrieval", "-m", manifest, *given)
 
 
+def test_a_glossary_file_is_nobodys_own(
+    manifest: Path, words: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Options that would be ignored are refused."""
+    given = ["-m", manifest, "-g", words, "--own-lists"]
+    assert "--own-lists takes --distractors" in _error(capsys, "eval", "compare", *given)
+
+
 def _report() -> Report:
     offer = Offer(term="Fain", probability=0.9, at=("any", "balanced"), spoken=True, listed=True)
     spoken = Spoken(term="Fain", ranks={"calibrated": 2, "spotter": 7}, kinds=("single_word",))
