@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -10,12 +11,14 @@ from rapidfuzz import fuzz, process
 
 from a2p_engine.retriever.phoneme_ctc import to_symbols
 from a2p_engine.retriever.pronunciation import Pronouncer
-from a2p_engine.text import plain
 
 FloatArray = npt.NDArray[np.float32]
 
 LONGEST_RUN = 3  # words that a term may have been broken into
-LEAST_LIKENESS = 60.0  # of 100; what is less alike is not worth a place in the prompt
+# Of 100. On 60 voiced sentences among 10,000 terms nothing that was said was less alike and among
+# the ten best.
+LEAST_LIKENESS = 80.0
+_WORD = re.compile(r"\w+(?:'\w+)*")
 _AT_ONCE = 8  # runs compared with all terms in one go, which bounds the memory
 
 # A run of words to the forms that are compared, and a term to its own.
@@ -38,7 +41,7 @@ class Matcher:
         """
         self._terms = terms
         self.forms = forms
-        ways = [forms(plain(term).split()) for term in terms]
+        ways = [forms(_words(term)) for term in terms]
         self._candidates = [form for group in ways for form in group]
         self._owner = np.repeat(np.arange(len(terms)), [len(group) for group in ways])
 
@@ -61,16 +64,20 @@ class Matcher:
         return np.asarray(table.max(axis=0), np.float32)
 
 
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+
+
 def _runs(text: str) -> Iterator[list[str]]:
-    words = plain(text).split()
+    words = _words(text)
     for start in range(len(words)):
         for length in range(1, min(LONGEST_RUN, len(words) - start) + 1):
             yield words[start : start + length]
 
 
 def by_spelling(words: Sequence[str]) -> list[str]:
-    """Letters without spaces: "pound maker" is "poundmaker"."""
-    return ["".join(words)]
+    """Letters without spaces and apostrophes: "pound maker" is "poundmaker"."""
+    return ["".join(words).replace("'", "")]
 
 
 def by_sound(pronouncer: Pronouncer) -> Forms:

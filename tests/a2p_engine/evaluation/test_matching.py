@@ -44,4 +44,4 @@ def test_terms_are_found_in_what_sounds_alike(pronouncer: Pronouncer) -> None:
     by_ear = Matcher(TERMS, by_sound(pronouncer))
     assert by_ear.ranked("night", 1) == [(100.0, "knight")]
     assert by_ear.ranked("feigns", 1)[0][1] == "Fain's"
-    assert Matcher(TERMS, by_spelling).ranked("feigns", 1)[0][0] < 100
+    assert Matcher(TERMS, by_spelling).ranked("feigns", 1) == []
