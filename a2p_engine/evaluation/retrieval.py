@@ -176,9 +176,9 @@ def kinds_of(term: str, trained: frozenset[str]) -> tuple[str, ...]:
 
     ``unseen`` terms have a word that was never spoken in the retriever's training.
     """
-    words = plain(term).split()
+    words = term.split()
     kinds = ["single_word" if len(words) == 1 else "multi_word"]
-    if any(_ACRONYM.fullmatch(piece) for piece in term.split()):
+    if any(_ACRONYM.fullmatch(word) for word in words):
         kinds.append("acronym")
     kinds.append("seen" if trained.issuperset(words_of(term)) else "unseen")
     return tuple(kinds)

@@ -164,12 +164,12 @@ def _draw_tradeoff(axes: Axes, data: dict[str, Any]) -> None:
 
 
 def _write(path: Path, data: dict[str, Any], paint: Callable[[Axes, dict[str, Any]], None]) -> Path:
-    figure = Figure(figsize=(7, 4.8), layout="constrained")
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     paint(axes, data)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     picture = path.with_suffix(".png")
     try:
         path.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

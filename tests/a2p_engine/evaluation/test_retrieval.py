@@ -250,6 +250,7 @@ def test_a_wrong_list_has_no_spoken_term(recordings: list[Recording], words: Pat
         ("AWS", ("single_word", "acronym", "unseen")),
         ("the U.S. army", ("multi_word", "acronym", "unseen")),
         ("light", ("single_word", "seen")),
+        ("Fain's", ("single_word", "unseen")),
     ],
 )
 def test_kinds_of_terms(term: str, kinds: tuple[str, ...]) -> None:
