@@ -83,6 +83,7 @@ def run(
     settings = _settings(recordings, comparison, systems)
     ledger = Ledger(comparison.out, settings)
     models = Models.load(comparison.speech_llm, comparison.retriever, comparison.device)
+    models.pronounce(listings[-1].terms)
     durations = _run_all(recordings, listings, models, comparison, systems, ledger, progress)
     found = results(recordings, durations, listings, ledger.outcomes, systems)
     compared = Compared(settings=settings, results=tuple(found))

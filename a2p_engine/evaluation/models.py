@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import torch
 
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.engine import WEIGHTS, torch_device
-from a2p_engine.retriever.pronunciation import Pronouncer
+from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.retriever import Retriever
 from a2p_engine.speech_llm import SpeechLLM, build_speech_llm
 from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
+from a2p_engine.types import Term
+
+_PRONOUNCED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +62,9 @@ class Models:
             pronouncer=pronouncer,
             trained=read_spoken_words(directory / SPOKEN_WORDS),
         )
+
+    def pronounce(self, terms: Sequence[Term]) -> None:
+        """Work out pronunciations; an interruption loses a thousand of them, not a million."""
+        for first in range(0, len(terms), _PRONOUNCED_AT_ONCE):
+            part = terms[first : first + _PRONOUNCED_AT_ONCE]
+            self.pronouncer.phonemes(form for term in part for form in spoken_forms(term))

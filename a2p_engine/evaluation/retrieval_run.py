@@ -65,6 +65,7 @@ def run(
     if request.out is not None:
         check_folder(request.out)
     models = Models.load(request.speech_llm, request.retriever, request.device)
+    models.pronounce(listings[-1].terms)
     glossaries = [SizedGlossary.of(listing, models.retriever, recordings) for listing in listings]
     trials = list(search(recordings, glossaries, models, request.search, progress))
     if request.dump is not None:

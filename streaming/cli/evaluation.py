@@ -11,52 +11,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streaming.cli import common, evaluation_tables
+from streaming.cli.evaluation_options import (
+    AsJson,
+    DistractorsOption,
+    DumpOption,
+    GlossaryOption,
+    LimitOption,
+    ManifestOption,
+    ManifestsOption,
+    OwnListsOption,
+    SeedOption,
+    SizesOption,
+    glossary_options,
+    search_options,
+)
 from streaming.cli.files import glossary_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from a2p_engine.evaluation.glossary_plan import GlossaryOptions
-    from a2p_engine.evaluation.retrieval import SearchOptions
     from a2p_engine.manifest import Recording
     from streaming.evaluate import Record
 
 eval_app = typer.Typer(no_args_is_help=True, help="Measure retrieval and live captions.")
-
-ManifestOption = Annotated[
-    Path,
-    typer.Option("--manifest", "-m", help='JSON lines of {"id", "audio", "text", "terms"}.'),
-]
-ManifestsOption = Annotated[
-    list[Path],
-    typer.Option(
-        "--manifest", "-m", help='JSON lines of {"id", "audio", "text", "terms"}; repeatable.'
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DumpOption = Annotated[
-    Path | None,
-    typer.Option(help="Also write one line of JSON for each utterance.", show_default=False),
-]
-LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the first utterances.", show_default=False)
-]
-GlossaryOption = Annotated[
-    Path | None, typer.Option("--glossary", "-g", help="Terms.", show_default=False)
-]
-DistractorsOption = Annotated[
-    Path | None,
-    typer.Option(help="Word list to draw glossaries from, one a line.", show_default=False),
-]
-SizesOption = Annotated[str, typer.Option(help="Terms of the glossaries drawn.")]
-OwnListsOption = Annotated[
-    bool,
-    typer.Option(
-        "--own-lists", help="Each recording gets its own terms and the distractors, no others'."
-    ),
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -146,8 +124,8 @@ def retrieval(
         speech_llm=speech_llm,
         retriever=retriever,
         device=device,
-        glossaries=_glossaries(glossary, distractors, sizes, own_lists, seed),
-        search=_search_options(snr, noise, stages, ticks, seed),
+        glossaries=glossary_options(glossary, distractors, sizes, own_lists, seed),
+        search=search_options(snr, noise, stages, ticks, seed),
         dump=dump,
         out=out,
     )
@@ -196,7 +174,7 @@ def compare(
 
     recordings = [one for path in manifest for one in read_manifest(path)[:limit]]
     comparison = comparing.Comparison(
-        glossaries=_glossaries(glossary, distractors, sizes, own_lists, seed),
+        glossaries=glossary_options(glossary, distractors, sizes, own_lists, seed),
         systems=tuple(systems.split(",")) if systems else SYSTEMS,
         threshold=threshold,
         no_terms=no_terms,
@@ -263,55 +241,9 @@ def draw(
     from a2p_engine.manifest import read_manifest
 
     recordings = [one for path in manifest for one in read_manifest(path)]
-    distractors = _glossaries(None, words, "1", False, seed).distractors(recordings)
+    distractors = glossary_options(None, words, "1", False, seed).distractors(recordings)
     terms = glossary(spoken_terms(recordings), distractors, size)
     common.write_text("".join(f"{term}\n" for term in terms), output)
-
-
-def _glossaries(
-    file: Path | None, words: Path | None, sizes: str, own_lists: bool, seed: int
-) -> GlossaryOptions:
-    from a2p_engine.errors import InputError
-    from a2p_engine.evaluation.glossary_plan import GlossaryOptions
-
-    if (file is None) == (words is None):
-        raise InputError("give either --glossary or --distractors")
-    if own_lists and file is not None:
-        raise InputError("--own-lists takes --distractors; a glossary is the same for all")
-    return GlossaryOptions(
-        file=file,
-        words=words,
-        sizes=[int(size) for size in _numbers("sizes", sizes)],
-        own_lists=own_lists,
-        seed=seed,
-    )
-
-
-def _search_options(
-    snr: str, noise: str, stages: bool, ticks: float | None, seed: int
-) -> SearchOptions:
-    from a2p_engine.evaluation.retrieval import Condition, SearchOptions
-
-    levels = [None if part.strip() == "clean" else part for part in snr.split(",")]
-    conditions = dict.fromkeys(
-        Condition(snr_db=None if level is None else _numbers("snr", level)[0]) for level in levels
-    )
-    return SearchOptions(
-        conditions=tuple(conditions), noise=noise, stages=stages, tick_s=ticks, seed=seed
-    )
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    """Numbers separated by commas."""
-    from a2p_engine.errors import InputError
-
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--{name} {text}: takes numbers separated by commas") from None
-    if name == "sizes" and any(number < 1 or number != int(number) for number in found):
-        raise InputError(f"--sizes {text}: takes whole numbers from 1 on")
-    return found
 
 
 @contextmanager

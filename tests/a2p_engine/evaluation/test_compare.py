@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from a2p_engine.evaluation.ledger import Ledger
 from a2p_engine.evaluation.models import Models
 from a2p_engine.evaluation.systems import SYSTEMS, Outcome
 from a2p_engine.manifest import Recording
+from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.training.voices import HibariVoice
 from a2p_engine.types import SAMPLE_RATE_HZ, Term
 
@@ -140,6 +142,16 @@ def test_speech_without_terms_is_kept_alone(recordings: list[Recording]) -> None
     assert speech_without_terms(recordings, [listing]) == [recordings[1]]
     with pytest.raises(InputError, match="every recording says a term"):
         speech_without_terms(recordings, [Listing(size=1, terms=(Term(text="today"),))])
+
+
+def test_pronunciations_are_kept_as_they_come(models: Models) -> None:
+    """A thousand terms at a time, acronyms in both their readings."""
+    asked: list[list[str]] = []
+    pronouncer = SimpleNamespace(phonemes=lambda forms: asked.append(list(forms)))
+    terms = [Term(text="AWS"), *(Term(text=f"term {number}") for number in range(1500))]
+    replace(models, pronouncer=cast(Pronouncer, pronouncer)).pronounce(terms)
+    assert [len(forms) for forms in asked] == [1001, 501]
+    assert asked[0][:2] == ["AWS", "A W S"]
 
 
 def test_unknown_systems_are_named(comparison: Comparison) -> None:
