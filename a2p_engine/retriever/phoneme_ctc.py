@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from a2p_engine.errors import ModelError
 
 BLANK = 0
-SYMBOLS: tuple[str, ...] = ("", *"AIOWYbdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹʃʊʌʒʤʧθ")
+BOUNDARY = " "  # between words, before the first one and after the last
+SYMBOLS: tuple[str, ...] = ("", *"AIOWYbdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹʃʊʌʒʤʧθ", BOUNDARY)
 
 # Rare or optional variants, also those of other accents' dictionaries, to the symbol that is heard.
 _FOLD = str.maketrans(
@@ -27,12 +28,19 @@ _FOLD = str.maketrans(
         "e": "ɛ", "o": "O", "r": "ɹ", "g": "ɡ", "ʣ": "z", "ʦ": "s", "x": "k", "ɚ": "ə",
     }
 )  # fmt: skip
-_KNOWN = frozenset(SYMBOLS[1:])
+_KNOWN = frozenset(SYMBOLS[1:]) - {BOUNDARY}
 
 
 def to_symbols(phonemes: str) -> list[str]:
     """Phonemizer's string to the head's symbols; stress, punctuation and spaces are dropped."""
     return [symbol for symbol in phonemes.translate(_FOLD) if symbol in _KNOWN]
+
+
+def with_boundaries(phonemes: str) -> list[str]:
+    """Like ``to_symbols``, with a boundary around each word; empty when there is no phoneme."""
+    words = [symbols for word in phonemes.split() if (symbols := to_symbols(word))]
+    joined = [symbol for word in words for symbol in (BOUNDARY, *word)]
+    return [*joined, BOUNDARY] if joined else []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Training the phoneme head: CTC on dictionary pronunciations."""
+"""Training the phoneme head: CTC on dictionary pronunciations and word boundaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from a2p_engine.retriever.phoneme_ctc import BLANK, CTCConfig, PhonemeCTC, to_symbols
+from a2p_engine.retriever.phoneme_ctc import BLANK, CTCConfig, PhonemeCTC, with_boundaries
 from a2p_engine.training.data import Batch, FrameData
 
 
@@ -25,7 +25,7 @@ class CTCTask:
 
         @lru_cache(maxsize=100_000)
         def targets(phonemes: str) -> tuple[int, ...]:
-            return tuple(numbers[symbol] for symbol in to_symbols(phonemes))
+            return tuple(numbers[symbol] for symbol in with_boundaries(phonemes))
 
         self._targets = targets
 

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from a2p_engine.errors import ModelError
-from a2p_engine.retriever.phoneme_ctc import SYMBOLS, CTCConfig, PhonemeCTC, to_symbols
+from a2p_engine.retriever.phoneme_ctc import (
+    BOUNDARY,
+    SYMBOLS,
+    CTCConfig,
+    PhonemeCTC,
+    to_symbols,
+    with_boundaries,
+)
 
 SMALL = CTCConfig(frame_width=12, width=16, groups=2, dropout=0.0)
 
@@ -22,6 +29,13 @@ def test_symbols_drop_stress_and_punctuation_and_fold_variants() -> None:
     """A flap is a t, reduced vowels are vowels, unknown characters are left out."""
     assert "".join(to_symbols("bˈɛTəɹ, ðᵻ ˌæksᵊnt?! 7")) == "bɛtəɹðɪæksənt"
     assert to_symbols("ˈ .") == []
+
+
+def test_boundaries_stand_around_each_word_once() -> None:
+    """Neighbours share one; what has no phoneme is no word."""
+    assert "".join(with_boundaries("ðə , ˈaɹt!")) == " ðə æɹt "
+    assert with_boundaries(" ˈ . ") == []
+    assert BOUNDARY in SYMBOLS and BOUNDARY not in to_symbols("ðə kˈæt")
 
 
 def test_symbols_are_unique_and_begin_with_the_blank() -> None:
