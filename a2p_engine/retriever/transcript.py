@@ -1,0 +1,220 @@
+"""What a speech LLM has already written of a segment, as evidence for and against terms.
+
+A term that the text spells out, untold, was most likely said. One whose audio the text explains
+by words that fit, that are common and of which the model is sure, most likely was not. Where the
+text is strange or unsure, a term may be what was meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+
+LONGEST_TERM_WORDS = 6
+_DELETION = np.float32(3.0)
+_LINGER = np.float32(0.05)
+_WORST = np.float32(20.0)  # nats; a misfit beyond says no more
+_IMPOSSIBLE = np.float32(1e9)
+_SURE = 0.999  # probabilities beyond say no more
+_EDGE_FRAMES = 2  # word times are exact to about 80 ms
+_NEAR_FRAMES = 8  # a term may be written so far from where it was heard
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenWord:
+    """A word of a hypothesis.
+
+    Attributes:
+        text: as written.
+        start: first frame (25 Hz).
+        end: one past its last frame.
+        probability: the speech LLM's.
+        told: whether it belongs to a term that was in the prompt, so that it proves nothing.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A hypothesis of a segment.
+
+    Attributes:
+        words: in order.
+        frames: how many frames (25 Hz) it covers.
+    """
+
+    words: tuple[WrittenWord, ...]
+    frames: int
+
+
+class Reading:
+    """A transcript laid along the frames of a segment, to be asked about any stretch of it."""
+
+    def __init__(
+        self,
+        transcript: Transcript,
+        *,
+        costs: FloatArray,
+        pronunciations: Sequence[Sequence[int]],
+        rarities: Sequence[float],
+    ) -> None:
+        """Align.
+
+        Args:
+            transcript: what was written.
+            costs: [T, S] of meaning each symbol in each frame.
+            pronunciations: symbols of each word, empty where it has none.
+            rarities: how rare each word is.
+        """
+        frames = len(costs)
+        self._words = transcript.words
+        covered = min(transcript.frames, frames)
+        symbols = np.array([s for word in pronunciations for s in word], np.int64)
+        written = aligned_costs(costs[:covered], symbols)
+        self._costs = np.pad(written, (0, frames - covered), mode="edge")
+        doubt = np.zeros(frames, np.float32)
+        rarity = np.zeros(frames, np.float32)
+        self._open = np.ones(frames + 1, np.int64)
+        self._open[:covered] = 0
+        for word, rare in zip(transcript.words, rarities, strict=True):
+            stretch = slice(word.start, max(word.end, word.start + 1))
+            sure = min(max(word.probability, 1 - _SURE), _SURE)
+            doubt[stretch] = np.log((1 - sure) / sure)
+            rarity[stretch] = rare
+            self._open[stretch] |= word.told
+        self._open = np.concatenate([[0], np.cumsum(self._open[:frames])])
+        self._doubt, self._rarity = _Maxima(doubt), _Maxima(rarity)
+        self._places = _places(transcript.words)
+
+    def covers(self, start: IntArray, end: IntArray) -> npt.NDArray[np.bool_]:
+        """Whether each stretch was written down without being told what is there: [M]."""
+        return np.asarray(self._open[end] == self._open[start])
+
+    def features(self, cost: FloatArray, start: IntArray, end: IntArray) -> FloatArray:
+        """What the text says about terms that match stretches of audio.
+
+        Args:
+            cost: [M] nats of each match.
+            start: [M] first frame.
+            end: [M] one past the last frame.
+
+        Returns:
+            [M, 4]: how much worse the text fits the stretch than the term does, how badly it fits
+            (nats, both bounded), the model's greatest doubt (logit), the rarest word.
+        """
+        misfit = np.clip(self._costs[end] - self._costs[start], 0, _WORST)
+        shorter = np.minimum(_EDGE_FRAMES, (end - start - 1) // 2)
+        first, last = start + shorter, end - shorter
+        columns = (
+            np.clip(misfit - cost, -_WORST, _WORST),
+            misfit,
+            self._doubt.between(first, last),
+            self._rarity.between(first, last),
+        )
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def spells(self, text: str, start: int, end: int) -> bool:
+        """Whether the text has these words about there."""
+        return any(
+            first < end + _NEAR_FRAMES and last > start - _NEAR_FRAMES
+            for first, last in self._places.get(" ".join(_parts(text)), ())
+        )
+
+
+class _Maxima:
+    """Largest value between two frames, for many pairs at once (a sparse table)."""
+
+    def __init__(self, values: FloatArray) -> None:
+        self._levels = [values]
+        while 2 ** len(self._levels) <= len(values):
+            half = 2 ** (len(self._levels) - 1)
+            below = self._levels[-1]
+            self._levels.append(np.maximum(below[:-half], below[half:]))
+
+    def between(self, start: IntArray, end: IntArray) -> FloatArray:
+        """[M] of the frames ``start`` to ``end``, at least one."""
+        found = np.empty(len(start), np.float32)
+        level = np.log2(np.maximum(end - start, 1)).astype(np.int64)
+        for number in np.unique(level):
+            which = level == number
+            table = self._levels[number]
+            found[which] = np.maximum(table[start[which]], table[end[which] - 2**number])
+        return found
+
+
+def _parts(text: str) -> list[str]:
+    """Words in lower case, an inner apostrophe kept: "couldn't" does not contain "couldn"."""
+    return _WORD.findall(text.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+
+
+def _places(words: Sequence[WrittenWord]) -> dict[str, list[tuple[int, int]]]:
+    """Where each run of words that nobody was told stands: plain text to (start, end) frames."""
+    spoken = [(part, word) for word in words for part in _parts(word.text)]
+    found: dict[str, list[tuple[int, int]]] = {}
+    for first in range(len(spoken)):
+        for last in range(first, min(first + LONGEST_TERM_WORDS, len(spoken))):
+            if spoken[last][1].told:
+                break
+            text = " ".join(part for part, _ in spoken[first : last + 1])
+            found.setdefault(text, []).append((spoken[first][1].start, spoken[last][1].end))
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def aligned_costs(costs: FloatArray, symbols: npt.NDArray[np.int64]) -> FloatArray:
+    """Cost of the best alignment of a symbol string to all frames, summed up frame by frame.
+
+    As in ``phone_match``, a symbol may go on, be followed by blanks or be left out.
+
+    Args:
+        costs: [T, S] of meaning each symbol in each frame; symbol 0 is the blank.
+        symbols: [L], none of them the blank.
+
+    Returns:
+        [T + 1], at t the cost of the frames before t; ``_WORST`` for each of them where the string
+        has more symbols than there is time for.
+    """
+    frames, count = costs.shape[0], len(symbols)
+    silence = np.zeros(frames + 1, np.float32)
+    for t in range(frames):
+        silence[t + 1] = silence[t] + costs[t, 0]
+    if count == 0 or frames == 0:
+        return silence
+    best = np.full((frames + 1, count), _IMPOSSIBLE, np.float32)
+    step = np.zeros((frames + 1, count), np.int8)
+    for t in range(1, frames + 1):
+        blank = costs[t - 1, 0] + _LINGER
+        for i in range(count):
+            cost = costs[t - 1, symbols[i]]
+            value = best[t - 1, i] + min(cost, blank)
+            entry = (best[t - 1, i - 1] if i > 0 else silence[t - 1]) + cost
+            if entry < value:
+                value, step[t, i] = entry, 1
+            if i > 0:
+                skip = (best[t - 1, i - 2] if i > 1 else silence[t - 1]) + cost + _DELETION
+                if skip < value:
+                    value, step[t, i] = skip, 2
+            best[t, i] = value
+    if best[frames, count - 1] >= _IMPOSSIBLE:
+        return _WORST * np.arange(frames + 1).astype(np.float32)
+    total = silence.copy()
+    at, t = count - 1, frames
+    while t > 0 and at >= 0:
+        total[t] = best[t, at]
+        at -= step[t, at]
+        t -= 1
+    return total
