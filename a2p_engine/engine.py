@@ -27,9 +27,11 @@ from a2p_engine.guard import Ear, Guard
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import Progress, Retriever, RetrieverState
+from a2p_engine.retriever.transcript import Transcript
 from a2p_engine.selection import Candidate, Offering, candidates
 from a2p_engine.speech_llm import DecodeRequest, Hypothesis, SpeechLLM, TimedWord, build_speech_llm
 from a2p_engine.text import mentions, shared_words
+from a2p_engine.transcribe import updated
 from a2p_engine.types import (
     EAGERNESS,
     SAMPLE_RATE_HZ,
@@ -81,6 +83,7 @@ class _Segment:
     retrieval: RetrieverState | None = None
     chunks: list[Samples] = field(default_factory=list)
     words: tuple[TimedWord, ...] = ()  # of the latest step
+    transcript: Transcript | None = None  # what was written without being told
 
     def samples(self) -> Samples:
         if len(self.chunks) > 1:
@@ -284,18 +287,59 @@ class Engine:
         segment = self._open_segment(session, request)
         with _timed(timings_ms, "encode"):
             encoded = self._encoder.encode(segment.samples())
+        untold = self._write_untold(session, segment, request, encoded, timings_ms)
         with _timed(timings_ms, "retrieve"):
             offered = self._retrieve(session, segment, encoded.frames, request.committed)
-        hypothesis = self._write(session, segment, request, encoded, offered, timings_ms)
+        if untold is not None and not offered:
+            hypothesis = untold
+        else:
+            hypothesis = self._write(session, segment, request, encoded, offered, timings_ms)
         if hypothesis.prompt.trimmed:
             log.warning("%d terms found no room in the prompt", hypothesis.prompt.trimmed)
         result = self._result(session, segment, request, offered, hypothesis, timings_ms)
         segment.words = hypothesis.words
+        self._keep_transcript(session, segment, hypothesis)
         session.said = tuple(hit.term for hit in result.terms if hit.used)
         session.heard_samples = result.end_sample
         if request.final:
             session.segment = None
         return result
+
+    def _write_untold(
+        self,
+        session: _Session,
+        segment: _Segment,
+        request: StepRequest,
+        encoded: Encoded,
+        timings_ms: dict[str, float],
+    ) -> Hypothesis | None:
+        """A segment that comes to its end unread is written down once without any terms.
+
+        Live segments are read tick by tick: the text of one tick is evidence at the next.
+        """
+        unread = segment.transcript is None and self._reads(session)
+        if not request.final or not unread:
+            return None
+        untold = self._write(session, segment, request, encoded, (), timings_ms)
+        self._keep_transcript(session, segment, untold)
+        return untold
+
+    def _keep_transcript(
+        self, session: _Session, segment: _Segment, hypothesis: Hypothesis
+    ) -> None:
+        if self._reads(session):
+            segment.transcript = updated(
+                segment.transcript,
+                hypothesis.words,
+                told=hypothesis.prompt.terms,
+                samples=len(segment.samples()),
+            )
+
+    def _reads(self, session: _Session) -> bool:
+        """Whether what is written tells about terms: a translation does not."""
+        options = session.options
+        searches = session.index is not None and options.top_k > 0
+        return searches and self._retriever is not None and options.task == "transcribe"
 
     def _write(
         self,
@@ -307,6 +351,7 @@ class Engine:
         timings_ms: dict[str, float],
     ) -> Hypothesis:
         """What the speech LLM writes, under guard."""
+        decoded_ms = timings_ms.get("decode", 0.0)
 
         def decode(terms: Sequence[Candidate]) -> Hypothesis:
             with _timed(timings_ms, "decode"):
@@ -325,7 +370,7 @@ class Engine:
             hypothesis = segment.guard.write(
                 offered, decode, ear=self._ear(session, segment), committed=request.committed
             )
-        timings_ms["guard"] -= timings_ms["decode"]
+        timings_ms["guard"] -= timings_ms["decode"] - decoded_ms
         return hypothesis
 
     def _ear(self, session: _Session, segment: _Segment) -> Ear | None:
@@ -415,7 +460,7 @@ class Engine:
             return []
         if segment.retrieval is None:
             segment.retrieval = retriever.start()
-        evidence = retriever.step(index, segment.retrieval, frames)
+        evidence = retriever.step(index, segment.retrieval, frames, segment.transcript)
         fixed = shared_words([word.text for word in segment.words], committed)
         end_sample = segment.words[fixed - 1].end_sample if fixed else 0
         return segment.offering.choose(

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from a2p_engine.prompt import HEADING
+from a2p_engine.retriever.evidence import Fit
 from a2p_engine.retriever.glossary_index import GlossaryIndex
-from a2p_engine.retriever.retriever import Fit, Retriever, RetrieverState
+from a2p_engine.retriever.retriever import Retriever, RetrieverState
 from a2p_engine.retriever.spotter import PhoneIndex
 from a2p_engine.selection import Candidate
 from a2p_engine.speech_llm.base import Hypothesis, TimedWord
@@ -35,6 +36,9 @@ UNSURE = 0.2  # ... is less probable: rarely said
 # that the model cannot spell is read by ear, which always fits, but then it is not sure.
 BETTER_BY = 0.25
 SURE = 0.5
+# A term that is less probable than not, as one of several sound-alikes is, loses to another reading
+# of which the model is sure unless it fits better than that.
+LIKELY = 0.5
 # Word times are exact to about a syllable.
 MARGIN_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 # A refused term is offered again when it has become so many times more probable.
@@ -105,7 +109,8 @@ class Doubt:
     def founded(self) -> bool:
         """Whether the term must be asked about."""
         unlikely = self.cost > DOUBTFUL_COST and self.probability < UNSURE
-        return unlikely or self.cost > HOPELESS_COST
+        rival = self.offer.probability < LIKELY and self.probability < SURE
+        return unlikely or rival or self.cost > HOPELESS_COST
 
 
 class Guard:
@@ -239,7 +244,8 @@ def _outdone(doubt: Doubt, without: Hypothesis, ear: Ear) -> bool:
     if other is None or 2 * other.length < doubt.fit.length:  # says little of this stretch
         return doubt.cost > HOPELESS_COST
     sure = min(word.probability for word in reading) >= SURE
-    return other.mean_cost + BETTER_BY <= doubt.cost and (sure or doubt.cost > HOPELESS_COST)
+    needed = BETTER_BY if doubt.offer.probability >= LIKELY else 0.0
+    return other.mean_cost + needed <= doubt.cost and (sure or doubt.cost > HOPELESS_COST)
 
 
 def recites(hypothesis: Hypothesis) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from a2p_engine.retriever.evidence import Evidence
 from a2p_engine.retriever.glossary_index import GlossaryIndex
-from a2p_engine.retriever.retriever import Evidence
 from a2p_engine.text import letters
 from a2p_engine.types import Term
 

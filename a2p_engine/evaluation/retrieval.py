@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from a2p_engine.audio import read_audio
-from a2p_engine.encoders import Encoder
 from a2p_engine.evaluation import noise
 from a2p_engine.evaluation.glossary_plan import SizedGlossary
 from a2p_engine.evaluation.models import Models
@@ -20,16 +19,21 @@ from a2p_engine.evaluation.windows import windows
 from a2p_engine.manifest import Recording
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.retriever import Retriever
+from a2p_engine.retriever.transcript import Transcript
 from a2p_engine.selection import Offering, candidates
 from a2p_engine.text import mentions, plain
 from a2p_engine.training.texts import words_of
+from a2p_engine.transcribe import first_transcript
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, SessionOptions
 
 FloatArray = npt.NDArray[np.float32]
 
+# Frames [T, D] of all that was heard, and what was written of it or of its beginning.
+Tick = tuple[FloatArray, Transcript | None]
+
 TOP_K = SessionOptions().top_k
 ANY = "any"  # the lowest threshold there is
-BOTH, A2P, SPOTTER = "calibrated", "a2p_head", "spotter"
+ALL, UNREAD, A2P, SPOTTER = "calibrated", "without_text", "a2p_head", "spotter"
 # Alone, the spotter ranks by its cost, long terms favoured by so many nats a phoneme.
 SPOTTER_BONUS = 0.6
 _ACRONYM = re.compile(r"[A-Z][A-Z0-9.&-]{1,7}")
@@ -156,7 +160,7 @@ def search(
             heard = speech
             if condition.snr_db is not None and track is not None:
                 heard = noise.mix(speech, track, condition.snr_db, number)
-            passages = [_encoded(piece, models.encoder, options.tick_s) for piece in windows(heard)]
+            passages = [_ticks(piece, models, options.tick_s) for piece in windows(heard)]
             for glossary in glossaries:
                 index = glossary.index_for(recording, models.retriever)
                 found = _Findings(index, models.retriever, stages=options.stages)
@@ -197,14 +201,14 @@ class _Findings:
     offered: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     best: dict[str, FloatArray] = field(default_factory=dict)
 
-    def hear(self, ticks: Sequence[FloatArray]) -> None:
-        """One window: its frames [T, D] after each tick."""
+    def hear(self, ticks: Sequence[Tick]) -> None:
+        """One window, tick by tick."""
         state = self.retriever.start()
         levels = {**thresholds_of(self.retriever), ANY: 0.0}
         offerings = {name: Offering() for name in levels}
-        for frames in ticks:
+        for frames, text in ticks:
             began = time.perf_counter()
-            evidence = self.retriever.step(self.index, state, frames)
+            evidence = self.retriever.step(self.index, state, frames, text)
             self.seconds += time.perf_counter() - began
             self.steps += 1
             found = candidates(evidence, self.index)
@@ -213,9 +217,11 @@ class _Findings:
                     before = self.probability.get(offer.number, 0.0)
                     self.probability[offer.number] = max(before, offer.probability)
                     self.offered[offer.number].add(name)
-        self._raise(BOTH, evidence.term, evidence.probability)
+        self._raise(ALL, evidence.term, evidence.probability)
         if self.stages:
-            heard = self.retriever.evidence(self.index, ticks[-1])
+            unread = self.retriever.step(self.index, self.retriever.start(), ticks[-1][0])
+            self._raise(UNREAD, unread.term, unread.probability)
+            heard = self.retriever.evidence(self.index, ticks[-1][0])
             self._raise(A2P, heard.term, heard.gain)
             score = SPOTTER_BONUS * heard.length - heard.match.cost
             self._raise(SPOTTER, heard.term, score.astype(np.float32))
@@ -270,8 +276,20 @@ def _trial(
     )
 
 
-def _encoded(samples: Samples, encoder: Encoder, tick_s: float | None) -> list[FloatArray]:
-    """Frames after each tick; of the whole at once without ticks."""
+def _ticks(samples: Samples, models: Models, tick_s: float | None) -> list[Tick]:
+    """A window after each tick, or the whole of it at once.
+
+    As in the engine, a tick knows what was written of the tick before, and what is heard at once is
+    written down, untold, before it is searched.
+    """
     tick = round(tick_s * SAMPLE_RATE_HZ) if tick_s else len(samples)
     ends = [*range(tick, len(samples), max(tick, 1)), len(samples)]
-    return [encoder.encode(samples[:end]).frames for end in ends]
+    encoded = [models.encoder.encode(samples[:end]) for end in ends]
+    read = len(ends) - 1 or 1
+    texts: list[Transcript | None] = [
+        first_transcript(models.speech_llm, samples[:end], each)
+        for end, each in zip(ends[:read], encoded, strict=False)
+    ]
+    if len(ends) > 1:
+        texts = [None, *texts]
+    return [(each.frames, text) for each, text in zip(encoded, texts, strict=True)]

@@ -16,7 +16,7 @@ from a2p_engine.evaluation.bootstrap import (
     divided,
     estimate,
 )
-from a2p_engine.evaluation.retrieval import BOTH, Offer, Trial
+from a2p_engine.evaluation.retrieval import ALL, Offer, Trial
 
 DEPTHS = (1, 5, 10, 20, 50)
 KINDS = ("single_word", "multi_word", "acronym", "seen", "unseen")
@@ -140,7 +140,7 @@ def _result(trials: Sequence[Trial], thresholds: Mapping[str, float], seed: int)
         missing=sum(trial.missing for trial in trials),
         seconds_per_query=float(np.median([t.seconds / max(t.steps, 1) for t in trials])),
         recall=recall,
-        stages={s: recall_of(trials, draws, stage=s) for s in sorted(stages - {BOTH})},
+        stages={s: recall_of(trials, draws, stage=s) for s in sorted(stages - {ALL})},
         offers={name: offers_at(trials, name, level, draws) for name, level in thresholds.items()},
         considered=tuple(trial.offers for trial in trials),
     )
@@ -150,7 +150,7 @@ def recall_of(
     trials: Sequence[Trial],
     draws: Bootstrap,
     *,
-    stage: str = BOTH,
+    stage: str = ALL,
     kind: str | None = None,
 ) -> Recall:
     """Recall at each depth, of the terms of one kind or of all."""

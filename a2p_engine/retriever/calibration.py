@@ -1,4 +1,14 @@
-"""From the evidence of both stages to one probability per term, by logistic regression."""
+"""From all evidence to one probability per term.
+
+Each candidate gets a logit, linear in its features, with one set of weights for stretches of audio
+that the speech LLM has already written down and one for those it has not. At most one term was said
+at a place, so candidates that claim the same audio share one probability: with z the logits and
+o(i, j) the share of i's audio that j claims,
+
+    p(i) = exp z(i) / (1 + sum_j o(i, j) exp z(j)),        o(i, i) = 1
+
+which is a softmax among sound-alikes and a logistic regression for a candidate without rivals.
+"""
 
 from __future__ import annotations
 
@@ -8,84 +18,73 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from a2p_engine.errors import ModelError
 from a2p_engine.types import EAGERNESS, Eagerness
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
 
-FEATURES = ("surprise", "mean_cost", "gain")
+# What is known of every term: cost of the spotter's match per symbol, its symbols, what the audio
+# adds to the A2P head's logit.
+HEARD = ("mean_cost", "length", "gain")
+# What is worked out for candidates: CTC log-probability of the term against the best path there.
+SOUND = ("likelihood", "mean_likelihood")
+# What the text so far says; see ``transcript.Reading``.
+READ = ("margin", "misfit", "doubt", "rarity")
+SPELT = ("spelt",)
+# How many terms might have been said instead: the logarithm of the glossary's size.
+CROWD = ("crowd",)
+
+SIEVE = (*HEARD, *READ)
+FINAL = (*HEARD, *SOUND, *READ, *SPELT, *CROWD)
+_LEAST_LIKELIHOOD = -60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Background:
-    """Cost of the best match of a pronunciation that was not spoken, by its length.
-
-    Among thousands of terms some fit by chance, short ones above all: a cost says little until it
-    is known how rare it is for that length. Both curves are a + b * length + c * sqrt(length).
+class Weights:
+    """Of the features, the intercept last.
 
     Attributes:
-        mean: a, b, c of the mean in nats.
-        deviation: a, b, c of the standard deviation.
+        heard: where there is no text; weights of features of text are zero.
+        read: where there is.
     """
 
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    heard: tuple[float, ...]
+    read: tuple[float, ...]
 
-    def surprise(self, cost: FloatArray, length: npt.NDArray[np.int32]) -> FloatArray:
-        """-log of the chance that a term that was not spoken fits so well or better: [M] nats."""
-        curves = length_curves(length)
-        deviation = np.maximum(curves @ np.array(self.deviation), 0.3)
-        score = (np.minimum(cost, 1e3) - curves @ np.array(self.mean)) / deviation
-        return np.asarray(-torch.special.log_ndtr(torch.from_numpy(score)), np.float32)
-
-
-def length_curves(length: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """1, length and its root, the terms of ``Background``'s curves: [M] to [M, 3]."""
-    size = length.astype(np.float64)
-    return np.stack([np.ones_like(size), size, np.sqrt(size)], axis=1)
+    def logits(self, features: FloatArray, covered: BoolArray) -> FloatArray:
+        """[M, F] features to [M] logits; ``covered`` says where there is text."""
+        rows = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
+        heard, read = (rows @ np.array(w, np.float32) for w in (self.heard, self.read))
+        return np.asarray(np.where(covered, read, heard), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """logit(p) = weights . features + bias.
+    """Fitted weights and the thresholds that go with them.
 
     Attributes:
-        background: what makes a cost surprising.
-        weights: one per name in ``FEATURES``.
-        bias: the intercept.
-        thresholds: least probability at which a term is offered, by the eagerness asked for.
+        sieve: weights that pick the candidates out of all terms, of the features ``SIEVE``.
+        final: weights of the candidates' probability, of the features ``FINAL``.
+        thresholds: least probability at which a term is offered, by eagerness.
         source: the data it was fitted on.
     """
 
-    background: Background
-    weights: tuple[float, ...]
-    bias: float
+    sieve: Weights
+    final: Weights
     thresholds: dict[Eagerness, float]
     source: str = ""
 
-    def logits(
-        self, cost: FloatArray, length: npt.NDArray[np.int32], gain: FloatArray
-    ) -> FloatArray:
-        """Evidence of M pronunciations to the logit that they were spoken.
-
-        Args:
-            cost: [M] nats of the best match.
-            length: [M] phonemes.
-            gain: [M] what the audio adds to the A2P head's logit.
-        """
-        evidence = features(self.background, cost, length, gain)
-        weights = np.array(self.weights, np.float32)
-        return (evidence @ weights + np.float32(self.bias)).astype(np.float32)
-
-    def threshold(self, wanted: float | Eagerness) -> float:
-        """Least probability of an offered term, given as such or by name."""
-        return self.thresholds[wanted] if isinstance(wanted, str) else wanted
+    def threshold(self, chosen: float | Eagerness) -> float:
+        """The least probability for an eagerness; a number stands for itself."""
+        return self.thresholds[chosen] if isinstance(chosen, str) else chosen
 
     def save(self, path: Path) -> None:
         """Write as JSON, with the feature names so that a later set of features is noticed."""
-        path.write_text(json.dumps({"features": FEATURES, **asdict(self)}, indent=2) + "\n")
+        record = {"features": {"sieve": SIEVE, "final": FINAL}, **asdict(self)}
+        path.write_text(json.dumps(record, indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -96,26 +95,65 @@ class Calibration:
         """
         try:
             record = json.loads(path.read_text())
-            if tuple(record.pop("features")) != FEATURES:
-                raise ModelError(f"{path}: fitted for other features than {', '.join(FEATURES)}")
+            features = record.pop("features")
+            known = {"sieve": SIEVE, "final": FINAL}
+            if not isinstance(features, dict) or known != {
+                k: tuple(v) for k, v in features.items()
+            }:
+                raise ModelError(f"{path}: fitted for other features than {', '.join(FINAL)}")
+            sieve, final = (_weights(record.pop(name), names) for name, names in known.items())
             if set(record["thresholds"]) != set(EAGERNESS):
                 raise ModelError(f"{path}: thresholds must be given for {', '.join(EAGERNESS)}")
-            record["weights"] = tuple(map(float, record["weights"]))
-            background = {name: tuple(c) for name, c in record.pop("background").items()}
-            return cls(background=Background(**background), **record)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            thresholds = {name: float(record["thresholds"][name]) for name in EAGERNESS}
+            return cls(**{**record, "sieve": sieve, "final": final, "thresholds": thresholds})
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"cannot read calibration {path}: {error}") from error
 
 
-def features(
-    background: Background, cost: FloatArray, length: npt.NDArray[np.int32], gain: FloatArray
-) -> FloatArray:
-    """[M, F], one column for each name in ``FEATURES``; arguments as for ``Calibration.logits``."""
-    mean_cost = (np.minimum(cost, 100.0) / length).astype(np.float32)  # inf before the first frame
-    columns: list[FloatArray] = [background.surprise(cost, length), mean_cost, gain]
+def _weights(record: dict[str, list[float]], names: tuple[str, ...]) -> Weights:
+    found = {name: tuple(map(float, values)) for name, values in record.items()}
+    if any(len(values) != len(names) + 1 for values in found.values()):
+        raise ValueError(f"expected {len(names) + 1} weights")
+    return Weights(**found)
+
+
+def heard_features(cost: FloatArray, length: IntArray, gain: FloatArray) -> FloatArray:
+    """[M, 3], one column for each name in ``HEARD``.
+
+    Args:
+        cost: [M] nats of the best match, inf before the first frame.
+        length: [M] symbols.
+        gain: [M] what the audio adds to the A2P head's logit.
+    """
+    columns = (np.minimum(cost, 100.0) / length, length, gain)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Numerically safe 1 / (1 + exp(-x))."""
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)
+def sound_features(likelihood: FloatArray, length: IntArray) -> FloatArray:
+    """[M, 2], one column for each name in ``SOUND``; ``likelihood`` [M] in nats, at most 0."""
+    bounded = np.maximum(likelihood, _LEAST_LIKELIHOOD)
+    return np.stack([bounded, bounded / length], axis=1).astype(np.float32)
+
+
+def claimed(start: IntArray, end: IntArray) -> FloatArray:
+    """Share of each stretch of audio that each other one claims: [M, M], row i of i's own."""
+    shared = np.minimum(end[:, None], end) - np.maximum(start[:, None], start)
+    size = np.maximum(end - start, 1)[:, None]
+    share = np.maximum(shared, 0) / size
+    np.fill_diagonal(share, 1.0)
+    return np.asarray(share, np.float32)
+
+
+def probabilities(logits: FloatArray, start: IntArray, end: IntArray) -> FloatArray:
+    """Of M candidates, sound-alikes sharing one; see the module's formula.
+
+    Args:
+        logits: [M], -inf for a term that is switched off.
+        start: [M] first frame of each match.
+        end: [M] one past its last frame.
+    """
+    if not len(logits):
+        return np.zeros(0, np.float32)
+    top = max(float(logits.max()), 0.0)
+    odds = np.exp(logits.astype(np.float64) - top)
+    return np.asarray(odds / (np.exp(-top) + claimed(start, end) @ odds), np.float32)

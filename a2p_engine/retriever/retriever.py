@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,26 @@ from torch import Tensor
 
 from a2p_engine.ops import term_score
 from a2p_engine.retriever import index_file
-from a2p_engine.retriever.calibration import Calibration, sigmoid
+from a2p_engine.retriever.calibration import (
+    Calibration,
+    heard_features,
+    probabilities,
+    sound_features,
+)
 from a2p_engine.retriever.checkpoints import load_head
+from a2p_engine.retriever.evidence import (
+    Described,
+    Evidence,
+    Fit,
+    Heard,
+    best_of_each,
+    joined,
+    likelihoods,
+)
 from a2p_engine.retriever.folded import FoldedHead, fold
 from a2p_engine.retriever.glossary_index import GlossaryIndex, Section
 from a2p_engine.retriever.index_file import Vocabulary
-from a2p_engine.retriever.phoneme_ctc import PhonemeCTC, to_symbols
+from a2p_engine.retriever.phoneme_ctc import BOUNDARY, PhonemeCTC, with_boundaries
 from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.spotter import (
     VOWELS,
@@ -37,6 +52,7 @@ from a2p_engine.retriever.spotter import (
 from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
 from a2p_engine.retriever.term_table import TermTable
 from a2p_engine.retriever.token_table import TokenTable
+from a2p_engine.retriever.transcript import Reading, Transcript
 from a2p_engine.types import Term
 
 FloatArray = npt.NDArray[np.float32]
@@ -51,8 +67,10 @@ POOL = 2  # 50 Hz Whisper frames to the 25 Hz both stages work at
 LOOKAHEAD_FRAMES = 50
 # Up to this many pronunciations are followed frame by frame. Beyond, the A2P head picks that many
 # terms each tick and the spotter hears the segment again for them alone.
-SPOTTER_LIMIT = 100_000
-SHORTLIST = 4_000
+SPOTTER_LIMIT = 400_000
+SHORTLIST = 20_000
+WRITTEN_WORDS = 10_000  # remembered, in memory only
+CANDIDATES = 200  # most probable terms at first sight, whose probability is then worked out
 PRONOUNCED_AT_ONCE = 1_000
 
 
@@ -63,8 +81,10 @@ class RetrieverState:
     Attributes:
         hearing: of the A2P head.
         spotters: of each section of the glossary that is followed frame by frame.
-        emissions: [T, S] costs of the settled frames, chunk by chunk, for sections added later.
-        tail: [T', S] costs of the provisional frames behind them.
+        log_probs: [T, S] of the phoneme head, settled frames, chunk by chunk.
+        emissions: [T, S] their costs, for sections added later.
+        tail_log_probs: [T', S] of the provisional frames behind them.
+        tail: [T', S] their costs.
         settled: encoder frames.
         gain: [1, V] and scores [1, N] of the last tick, kept to be written to again.
         scores: see ``gain``.
@@ -72,69 +92,13 @@ class RetrieverState:
 
     hearing: Hearing
     spotters: dict[Section, SpotterState] = field(default_factory=dict)
+    log_probs: list[FloatArray] = field(default_factory=list)
     emissions: list[FloatArray] = field(default_factory=list)
+    tail_log_probs: FloatArray | None = None
     tail: FloatArray | None = None
     settled: int = 0
     gain: Tensor | None = None
     scores: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What both stages say of M pronunciations.
-
-    Attributes:
-        term: [M] number of the term each stands for, ascending.
-        length: [M] phonemes.
-        match: the spotter's.
-        gain: [M] of the A2P head, of the term.
-    """
-
-    term: IntArray
-    length: IntArray
-    match: Matches
-    gain: FloatArray
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Scores of C candidate terms after a tick.
-
-    Attributes:
-        term: [C] numbers in the glossary, ascending.
-        probability: [C] calibrated.
-        cost: [C] nats of the best match, inf where there is none.
-        start: [C] first encoder frame of the match.
-        end: [C] one past its last encoder frame.
-    """
-
-    term: IntArray
-    probability: FloatArray
-    cost: FloatArray
-    start: IntArray
-    end: IntArray
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How well a pronunciation fits a stretch of audio.
-
-    Attributes:
-        cost: nats of its best match there.
-        length: its phonemes.
-        start: first encoder frame of the match.
-        end: one past its last encoder frame.
-    """
-
-    cost: float
-    length: int
-    start: int
-    end: int
-
-    @property
-    def mean_cost(self) -> float:
-        """Nats per phoneme."""
-        return self.cost / self.length
 
 
 class Retriever:
@@ -175,6 +139,7 @@ class Retriever:
         self._tokenize = tokenize
         self._pronouncer = pronouncer
         self._symbol_ids = {symbol: number for number, symbol in enumerate(ctc.symbols)}
+        self._written = lru_cache(WRITTEN_WORDS)(self._look_up)
         self._vowels = {self._symbol_ids[vowel] for vowel in VOWELS}
 
     @classmethod
@@ -269,21 +234,121 @@ class Retriever:
         """The state at the beginning of a segment."""
         return RetrieverState(self._scorer.start())
 
-    def step(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Evidence:
+    def step(
+        self,
+        index: GlossaryIndex,
+        state: RetrieverState,
+        frames: FloatArray,
+        transcript: Transcript | None = None,
+    ) -> Evidence:
         """Score all terms against the open segment.
 
         Args:
             index: the glossary; may be another version, or another glossary, at each step.
             state: of this segment; settled frames are taken into it.
             frames: float32 [T, D], every encoder frame of the segment so far.
+            transcript: what the speech LLM made of the segment, or of its beginning.
         """
-        heard = self._hear(index, state, frames)
-        logits = self.calibration.logits(heard.match.cost, heard.length, heard.gain)
-        return _evidence(heard, logits + index.log_weights[heard.term])
+        heard = self.hear(index, state, frames)
+        reading = self.read(state, transcript) if transcript and transcript.words else None
+        found = self.candidates(heard, index, reading)
+        rows = self.describe(found, index, state, reading)
+        logits = self.calibration.final.logits(rows.features, rows.covered)
+        return Evidence(
+            found.term,
+            probabilities(
+                logits + index.log_weights[found.term], found.match.start, found.match.end + 1
+            ),
+            found.match.cost,
+            found.match.start * POOL,
+            (found.match.end + 1) * POOL,
+        )
 
     def evidence(self, index: GlossaryIndex, frames: FloatArray) -> Heard:
-        """What calibration is fitted on: a whole segment, heard at once."""
-        return self._hear(index, self.start(), frames)
+        """What both stages say of every pronunciation, a whole segment heard at once."""
+        return self.hear(index, self.start(), frames)
+
+    def read(self, state: RetrieverState, transcript: Transcript) -> Reading:
+        """A transcript laid along what was heard."""
+        words = [self._written(word.text.strip()) for word in transcript.words]
+        symbols = [symbols for symbols, _ in words]
+        return Reading(
+            transcript,
+            costs=_joined_frames(state.emissions, state.tail),
+            pronunciations=_run_together(symbols, self._symbol_ids.get(BOUNDARY)),
+            rarities=[rarity for _, rarity in words],
+        )
+
+    def candidates(
+        self, heard: Heard, index: GlossaryIndex, reading: Reading | None, limit: int = CANDIDATES
+    ) -> Heard:
+        """The pronunciations of the most probable terms at first sight, one for each term."""
+        features, covered = self._sieved(heard, reading)
+        logits = self.calibration.sieve.logits(features, covered) + index.log_weights[heard.term]
+        logits[~np.isfinite(heard.match.cost)] = -np.inf
+        best = best_of_each(heard.term, logits)
+        if len(best) > limit:
+            best = np.sort(best[np.argpartition(-logits[best], limit)[:limit]])
+        return heard.part(best[np.isfinite(logits[best])])
+
+    def describe(
+        self,
+        found: Heard,
+        index: GlossaryIndex,
+        state: RetrieverState,
+        reading: Reading | None,
+        size: int | None = None,
+    ) -> Described:
+        """All that is known of candidates, as the calibration wants it.
+
+        Args:
+            found: the candidates.
+            index: the glossary.
+            state: of the segment.
+            reading: what was written of it.
+            size: number of terms, if not all of the glossary were searched.
+        """
+        features, covered = self._sieved(found, reading)
+        log_probs = _joined_frames(state.log_probs, state.tail_log_probs)
+        likelihood = likelihoods(log_probs, found)
+        spelt = [
+            reading is not None and reading.spells(index[number].text, start, end + 1)
+            for number, start, end in zip(
+                found.term.tolist(),
+                found.match.start.tolist(),
+                found.match.end.tolist(),
+                strict=True,
+            )
+        ]
+        heard, read = np.split(features, [3], axis=1)
+        sound = sound_features(likelihood, found.length)
+        crowd = np.full(len(spelt), np.log(max(size or index.size, 1)), np.float32)
+        columns = [heard, sound, read, np.stack([np.array(spelt, np.float32), crowd], axis=1)]
+        return Described(np.concatenate(columns, axis=1), covered)
+
+    def _sieved(
+        self, heard: Heard, reading: Reading | None
+    ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+        """Features that every term has, and whether a text covers it."""
+        match = heard.match
+        basic = heard_features(match.cost, heard.length, heard.gain)
+        if reading is None:
+            written = np.zeros((len(basic), 4), np.float32)
+            covered = np.zeros(len(basic), np.bool_)
+        else:
+            written = reading.features(match.cost, match.start, match.end + 1)
+            covered = reading.covers(match.start, match.end + 1)
+        return np.concatenate([basic, written], axis=1), covered
+
+    def _look_up(self, word: str) -> tuple[list[int], float]:
+        """Symbols of a written word and how rare it is.
+
+        Sub-words are numbered by frequency (Sennrich et al. 2016), and rare words need several.
+        """
+        said = self._pronouncer.phonemes([word], keep=False)[word]
+        tokens = self._tokenize([f" {word}"])[0]
+        rarity = float(np.log(max(tokens) + 1)) + len(tokens) - 1 if tokens else 0.0
+        return self._symbols(said[0]) if said else [], rarity
 
     def fit(self, state: RetrieverState, phones: PhoneIndex, begin: int, end: int) -> Fit | None:
         """How well the best of some pronunciations fits a stretch of what was heard.
@@ -315,12 +380,14 @@ class Retriever:
         return PhoneIndex(readings, [0] * len(readings))
 
     @torch.no_grad()
-    def _hear(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Heard:
+    def hear(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Heard:
+        """What both stages say of every pronunciation; arguments as for ``step``."""
         settled = max(state.settled, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
         split = (settled - state.settled) // POOL
         pooled = torch.from_numpy(pool(frames[state.settled :])).to(self._device)
         scores = self._scores(index, state, Chunk(state.hearing, pooled, split))
-        emissions = self._emissions(frames, state.settled)
+        log_probs = self._log_probs(frames, state.settled)
+        emissions = emission_costs(log_probs, self._substitution)
         fresh = emissions[split:]
         if sum(len(section.phones) for _, section in index.sections) <= SPOTTER_LIMIT:
             self._follow(index, state, emissions[:split])
@@ -334,10 +401,11 @@ class Retriever:
                 (first, phones, self._matched(phones, whole))
                 for first, phones in _shortlisted(index, scores)
             ]
+        state.log_probs.append(log_probs[:split])
         state.emissions.append(emissions[:split])
-        state.tail = fresh
+        state.tail_log_probs, state.tail = log_probs[split:], fresh
         state.settled = settled
-        return _joined(found, index, scores)
+        return joined(found, index, scores)
 
     def _scores(self, index: GlossaryIndex, state: RetrieverState, chunk: Chunk) -> Tensor:
         """[N] of the A2P head; what is as long as the glossary is allocated once a segment."""
@@ -369,12 +437,11 @@ class Retriever:
         spotter.advance(phones, emissions, self._costs)
         return spotter.matches(phones)
 
-    def _emissions(self, frames: FloatArray, begin: int) -> FloatArray:
-        """Emission costs [T', S] at 25 Hz of the frames from ``begin`` on."""
+    def _log_probs(self, frames: FloatArray, begin: int) -> FloatArray:
+        """The phoneme head's [T', S] at 25 Hz of the frames from ``begin`` on."""
         context = max(0, begin - 2 * self._ctc.lookahead_frames) // POOL * POOL
         heard = torch.from_numpy(np.ascontiguousarray(frames[context:]))[None]
-        log_probs = self._ctc(heard)[0].numpy()[(begin - context) // POOL :]
-        return emission_costs(log_probs, self._substitution)
+        return np.asarray(self._ctc(heard)[0].numpy()[(begin - context) // POOL :])
 
     def _section(self, terms: Sequence[Term]) -> Section:
         spellings = [(term.text, *term.sounds_like) for term in terms]
@@ -403,7 +470,7 @@ class Retriever:
 
     def _symbols(self, phonemes: str) -> list[int]:
         known = self._symbol_ids
-        return [known[symbol] for symbol in to_symbols(phonemes) if symbol in known]
+        return [known[symbol] for symbol in with_boundaries(phonemes) if symbol in known]
 
 
 def _shortlisted(index: GlossaryIndex, scores: Tensor) -> list[tuple[int, PhoneIndex]]:
@@ -422,37 +489,21 @@ def _shortlisted(index: GlossaryIndex, scores: Tensor) -> list[tuple[int, PhoneI
     ]
 
 
-def _joined(
-    found: Sequence[tuple[int, PhoneIndex, Matches]], index: GlossaryIndex, scores: Tensor
-) -> Heard:
-    """One table of all sections; what was switched off gets no gain."""
-    term = np.concatenate([first + phones.term_of for first, phones, _ in found])
-    parts = (vars(matches).values() for *_, matches in found)
-    weights = index.log_weights[term]
-    silent = np.isinf(weights)
-    gain = scores.cpu().numpy()[term] - np.where(silent, 0, weights)
-    return Heard(
-        term,
-        np.concatenate([phones.lengths for _, phones, _ in found]),
-        Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True))),
-        np.where(silent, 0, gain).astype(np.float32),
-    )
+def _joined_frames(chunks: Sequence[FloatArray], tail: FloatArray | None) -> FloatArray:
+    """[T, S] of all frames heard."""
+    if tail is None:
+        return np.zeros((0, 1), np.float32)
+    return np.concatenate([*chunks, tail])
 
 
-def _evidence(heard: Heard, logits: FloatArray) -> Evidence:
-    """Of the ways to say a term, the most probable one speaks for it."""
-    fresh = np.diff(heard.term, prepend=-1) > 0
-    terms, owner = heard.term[fresh], np.cumsum(fresh) - 1
-    order = np.argsort(logits, kind="stable")  # later writes win below
-    best = np.zeros(len(terms), np.int64)
-    best[owner[order]] = order
-    return Evidence(
-        terms,
-        sigmoid(logits[best]),
-        heard.match.cost[best],
-        heard.match.start[best] * POOL,
-        (heard.match.end[best] + 1) * POOL,
-    )
+def _run_together(words: Sequence[list[int]], boundary: int | None) -> list[list[int]]:
+    """Words as they are said one after the other: neighbours share the boundary between them."""
+    joined: list[list[int]] = []
+    spoken = False
+    for word in words:
+        joined.append(word[1:] if spoken and word and word[0] == boundary else word)
+        spoken = spoken or bool(word)
+    return joined
 
 
 def pool(frames: FloatArray) -> FloatArray:

@@ -1,247 +1,336 @@
-"""Fit the calibration: evidence of both stages to the probability that a term was spoken.
+"""Fit the calibration: all evidence about a term to the probability that it was spoken.
 
-Development utterances are searched for a large glossary of words they contain and words they do
-not; a logistic regression separates the two among the best candidates of each utterance, which are
-the only ones whose probability is ever shown.
+Development recordings are searched for glossaries of several sizes, of words they contain and words
+they do not. The fit maximises the likelihood of what was said among the best candidates of each
+recording, which are the only ones whose probability is ever shown: once as if nothing had been
+written yet, once with the transcript that the speech LLM makes without being told any term.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from a2p_engine.audio import read_audio
+from a2p_engine.encoders.base import Encoder
 from a2p_engine.errors import TrainingError
+from a2p_engine.manifest import Recording, read_manifest
 from a2p_engine.retriever.calibration import (
-    FEATURES,
-    Background,
+    FINAL,
+    HEARD,
+    READ,
+    SIEVE,
+    SPELT,
     Calibration,
-    features,
-    length_curves,
-    sigmoid,
+    Weights,
+    claimed,
 )
-from a2p_engine.retriever.pronunciation import Accent, Pronouncer
-from a2p_engine.retriever.retriever import CALIBRATION, Heard, Retriever
-from a2p_engine.speech_llm import build_speech_llm
-from a2p_engine.training.data import FrameData
-from a2p_engine.training.terms import SPOKEN_WORDS, read_spoken_words
+from a2p_engine.retriever.pronunciation import Pronouncer
+from a2p_engine.retriever.retriever import CALIBRATION, Retriever
+from a2p_engine.retriever.transcript import Transcript
+from a2p_engine.speech_llm import SpeechLLM, build_speech_llm
 from a2p_engine.training.texts import read_lines, words_of
-from a2p_engine.types import EAGERNESS, Eagerness, Term
-
-log = logging.getLogger(__name__)
+from a2p_engine.transcribe import first_transcript
+from a2p_engine.types import EAGERNESS, SAMPLE_RATE_HZ, Eagerness, Term
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
-CANDIDATES = 100  # best terms of an utterance that take part in the fit
-# Recall counts so many times as much as precision: a wrong term in the prompt costs little, a
-# missing one costs the word.
-RECALL_WEIGHT: dict[Eagerness, float] = {"cautious": 0.5, "balanced": 2.0, "eager": 4.0}
-ROUNDS = 3  # the candidates of a round are picked with the fit of the one before
-# Where the first round begins: good matches that are rare by chance.
+SIZES = (2_000, 10_000, 200_000)
+CANDIDATES = 150
+# Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
+BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 8.0, "eager": 24.0}
+OFFERED = 10
+_LEAST_THRESHOLD = 0.01
+# Where the first round begins: terms that match well for their length, in text that is in doubt.
+_FIRST_HEARD = (-2.0, 0.35, 0.3)
+_FIRST_READ = (0.4, 0.0, 0.4, 0.3)
 UNFITTED = Calibration(
-    background=Background(mean=(0.0, 2.0, 0.0), deviation=(1.0, 0.2, 0.0)),
-    weights=(0.4, -2.0, 0.0),
-    bias=0.0,
+    sieve=Weights(heard=(*_FIRST_HEARD, 0, 0, 0, 0, 0), read=(*_FIRST_HEARD, *_FIRST_READ, 0)),
+    final=Weights(heard=(0.0,) * (len(FINAL) + 1), read=(0.0,) * (len(FINAL) + 1)),
     thresholds=dict.fromkeys(EAGERNESS, 0.5),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """Evidence of one utterance, one entry per term, from the pronunciation that fits best."""
+    """Candidates of one recording in one glossary.
 
-    cost: FloatArray
-    length: npt.NDArray[np.int32]
-    gain: FloatArray
-    spoken: npt.NDArray[np.bool_]
+    Attributes:
+        size: of the glossary.
+        features: [M, F] of ``calibration.FINAL``.
+        claimed: [M, M] share of a candidate's audio that another one claims.
+        covered: [M], whether there is text.
+        spoken: [M], whether the text of the recording contains the term.
+        seconds: of the recording.
+    """
 
-    def logits(self, fit: Calibration) -> FloatArray:
-        """[N] under a calibration."""
-        return fit.logits(self.cost, self.length, self.gain)
+    size: int
+    features: FloatArray
+    claimed: FloatArray
+    covered: BoolArray
+    spoken: BoolArray
+    seconds: float
 
-    def part(self, which: npt.NDArray[np.int64]) -> Example:
-        """Some of the terms."""
-        return Example(**{name: values[which] for name, values in vars(self).items()})
+    def unread(self) -> Example:
+        """The same without any text."""
+        features = self.features.copy()
+        features[:, [FINAL.index(name) for name in (*READ, *SPELT)]] = 0
+        return replace(self, features=features, covered=np.zeros_like(self.covered))
 
 
 def calibrate(
     *,
     weights: Path,
-    data: Sequence[Path],
+    manifests: Sequence[Path],
     rare_words: Path,
     speech_llm: str = "whisper-base",
-    glossary_size: int = 10_000,
+    sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> Path:
     """Fit the calibration of trained heads and write it beside them.
 
-    Synthetic speech follows the phonemizer, people do not: half of the evidence is taken with
-    pronunciations of another accent than the voices', so that the fit expects as much disagreement
-    as two phonemizers have.
-
     Args:
-        weights: directory with both heads and the words spoken in their training.
-        data: directories of development shards, American voices.
+        weights: directory with both heads.
+        manifests: development recordings with their texts, American voices.
         rare_words: word list; those in a text are its terms, the rest are drawn from.
         speech_llm: decides encoder, tokenizer and embeddings.
-        glossary_size: terms searched for in each utterance.
+        sizes: glossaries searched for in each recording.
         seed: of the draw.
 
     Raises:
+        InputError: a manifest or recording cannot be read.
         ModelError: weights are missing or damaged.
-        TrainingError: no utterance contains a word of the list that is new to the heads.
+        TrainingError: no recording contains a word of the list.
     """
-    _, decoder = build_speech_llm(speech_llm, "cpu", 1)
-    embeddings = torch.from_numpy(decoder.token_embeddings())
-    accents: tuple[tuple[Accent, ...], ...] = (("us", "gb"), ("gb",))
-    retrievers = [
-        Retriever.load(
-            weights,
-            embeddings=embeddings,
-            tokenize=decoder.tokenize,
-            pronouncer=Pronouncer(accents=spoken),
-            calibration=UNFITTED,
-        )
-        for spoken in accents
-    ]
+    recordings = [record for manifest in manifests for record in read_manifest(manifest)]
+    rare = sorted(set(read_lines(rare_words)))
+    encoder, decoder = build_speech_llm(speech_llm, "cpu", 1)
+    retriever = Retriever.load(
+        weights,
+        embeddings=torch.from_numpy(decoder.token_embeddings()),
+        tokenize=decoder.tokenize,
+        pronouncer=Pronouncer(),
+        calibration=UNFITTED,
+    )
     path = weights / CALIBRATION
     fit_calibration(
-        retrievers,
-        data=data,
-        rare_words=rare_words,
-        trained=read_spoken_words(weights / SPOKEN_WORDS),
-        glossary_size=glossary_size,
+        retriever,
+        encoder,
+        decoder,
+        recordings=recordings,
+        rare=rare,
+        sizes=sizes,
         seed=seed,
     ).save(path)
     return path
 
 
 def fit_calibration(
-    retrievers: Sequence[Retriever],
+    retriever: Retriever,
+    encoder: Encoder,
+    decoder: SpeechLLM,
     *,
-    data: Sequence[Path],
-    rare_words: Path,
-    trained: Collection[str] = (),
-    glossary_size: int = 10_000,
+    recordings: Sequence[Recording],
+    rare: Sequence[str],
+    sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> Calibration:
-    """Fit on development shards.
+    """Fit on development recordings.
 
     Args:
-        retrievers: the same heads with different pronouncers.
-        data: directories of shards with frames and texts.
-        rare_words: word list; those in a text are its terms, the rest are drawn from.
-        trained: words spoken in training; they are left out, since both heads know them better than
-            the terms that a glossary will bring.
-        glossary_size: terms searched for in each utterance.
+        retriever: trained heads; its own calibration is left behind.
+        encoder: samples to frames.
+        decoder: writes what is read as evidence.
+        recordings: with their texts.
+        rare: words; those in a text are its terms, the rest are drawn from.
+        sizes: of the glossaries.
         seed: of the draw.
 
     Raises:
-        TrainingError: no utterance contains a rare word.
+        TrainingError: no recording contains a rare word.
     """
-    frames = FrameData(data)
-    rare = sorted(set(read_lines(rare_words)).difference(trained))
-    texts = [set(words_of(utterance.text)) for utterance in frames.utterances]
+    texts = [set(words_of(recording.text or "")) for recording in recordings]
     spoken = sorted(set(rare).intersection(*[set().union(*texts)]))
     if not spoken:
-        raise TrainingError("no utterance of the data contains a word of the list")
+        raise TrainingError("no recording contains a word of the list")
     others = np.random.default_rng(seed).permutation(sorted(set(rare) - set(spoken)))
-    words = [*spoken, *others[: max(0, glossary_size - len(spoken))].tolist()]
-    examples = [
-        _example(retriever.evidence(index, frames.frames(number).numpy()), words, text)
-        for retriever in retrievers
-        for index in [retriever.index([Term(text=word) for word in words])]
-        for number, text in enumerate(tqdm(texts, desc="utterances"))
-    ]
-    fit = replace(UNFITTED, background=_background(examples))
-    for _ in range(ROUNDS):
-        fit = _fit([_candidates(example, fit) for example in examples], fit.background)
-    source = (
-        f"{len(retrievers)} x {len(texts)} development utterances, {len(words)} terms, seed {seed}"
+    words = [*spoken, *others[: max(0, max(sizes) - len(spoken))].tolist()]
+    heard = [_listened(encoder, decoder, recording) for recording in recordings]
+    fit = UNFITTED
+    # The candidates of the second round are picked with the sieve fitted in the first, for which
+    # the smallest glossary will do.
+    for part in ([min(sizes)], sizes):
+        examples = list(_examples(retriever, fit, words[: max(part)], heard, texts, part))
+        fit = _fitted(examples)
+    listed = ", ".join(map(str, sizes))
+    source = f"{len(recordings)} development recordings, {listed} terms, seed {seed}"
+    return replace(fit, thresholds=_thresholds(examples, fit, sorted(sizes)), source=source)
+
+
+@dataclass(frozen=True)
+class _Listened:
+    frames: FloatArray
+    transcript: Transcript
+    seconds: float
+
+
+def _listened(encoder: Encoder, decoder: SpeechLLM, recording: Recording) -> _Listened:
+    samples = read_audio(recording.audio)[: decoder.max_samples]
+    encoded = encoder.encode(samples)
+    transcript = first_transcript(decoder, samples, encoded)
+    return _Listened(encoded.frames, transcript, len(samples) / SAMPLE_RATE_HZ)
+
+
+def _examples(
+    retriever: Retriever,
+    fit: Calibration,
+    words: Sequence[str],
+    heard: Sequence[_Listened],
+    texts: Sequence[set[str]],
+    sizes: Sequence[int],
+) -> Iterator[Example]:
+    """Candidates of each recording in each glossary: the first words of the list."""
+    retriever.calibration = fit
+    index = retriever.index([Term(text=word) for word in words])
+    for listened, text in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
+        state = retriever.start()
+        everything = retriever.hear(index, state, listened.frames)
+        reading = retriever.read(state, listened.transcript)
+        for size in sizes:
+            part = everything.part(np.flatnonzero(everything.term < size))
+            found = retriever.candidates(part, index, reading, CANDIDATES)
+            described = retriever.describe(found, index, state, reading, size)
+            yield Example(
+                size=size,
+                features=described.features,
+                claimed=claimed(found.match.start, found.match.end + 1),
+                covered=described.covered,
+                spoken=np.array([words[number] in text for number in found.term], np.bool_),
+                seconds=listened.seconds,
+            )
+
+
+def _fitted(examples: Sequence[Example]) -> Calibration:
+    unread = [example.unread() for example in examples]
+    sieve = [FINAL.index(name) for name in SIEVE]
+    heard = [FINAL.index(name) for name in HEARD]
+    silent = [n for n, name in enumerate(FINAL) if name not in (*READ, *SPELT)]
+    return Calibration(
+        sieve=Weights(
+            heard=_spread(_regress(unread, heard, shared=False), heard, sieve),
+            read=_regress(examples, sieve, shared=False),
+        ),
+        final=Weights(
+            heard=_spread(_regress(unread, silent), silent, list(range(len(FINAL)))),
+            read=_regress(examples, list(range(len(FINAL)))),
+        ),
+        thresholds=UNFITTED.thresholds,
     )
-    return replace(fit, thresholds=_thresholds(examples, fit), source=source)
 
 
-def _example(heard: Heard, words: Sequence[str], text: set[str]) -> Example:
-    cost, length = heard.match.cost, heard.length
-    order = np.argsort(-cost / length, kind="stable")  # the best of a term's is written last
-    best = np.full(len(words), -1)
-    best[heard.term[order]] = order
-    kept = best[best >= 0]
-    spoken = np.array([word in text for word in words])[best >= 0]
-    return Example(cost=cost[kept], length=length[kept], gain=heard.gain[kept], spoken=spoken)
+def _spread(fitted: tuple[float, ...], which: list[int], names: list[int]) -> tuple[float, ...]:
+    """Weights of some features among those of ``names``; the others weigh nothing."""
+    found = dict(zip(which, fitted[:-1], strict=True))
+    return (*(found.get(number, 0.0) for number in names), fitted[-1])
 
 
-def _background(examples: Sequence[Example]) -> Background:
-    """Least squares over all terms that were not spoken."""
-    cost = np.concatenate([example.cost[~example.spoken] for example in examples])
-    length = np.concatenate([example.length[~example.spoken] for example in examples])
-    curves = length_curves(length)
-    mean = np.linalg.lstsq(curves, cost, rcond=None)[0]
-    # The mean absolute residual of a normal distribution is sqrt(2 / pi) deviations.
-    spread = np.abs(cost - curves @ mean) * np.sqrt(np.pi / 2)
-    deviation = np.linalg.lstsq(curves, spread, rcond=None)[0]
-    a, b, c = (round(float(x), 5) for x in mean)
-    d, e, f = (round(float(x), 5) for x in deviation)
-    return Background(mean=(a, b, c), deviation=(d, e, f))
+def _regress(
+    examples: Sequence[Example], which: list[int], *, shared: bool = True
+) -> tuple[float, ...]:
+    """Maximum likelihood of ``calibration.probabilities``; intercept last.
 
-
-def _candidates(example: Example, fit: Calibration) -> Example:
-    best = np.argpartition(-example.logits(fit), CANDIDATES)[:CANDIDATES]
-    return example.part(np.union1d(best, np.flatnonzero(example.spoken)))
-
-
-def _fit(examples: Sequence[Example], background: Background) -> Calibration:
-    """Logistic regression on standardised features."""
-    parts = [features(background, e.cost, e.length, e.gain) for e in examples]
-    rows = torch.from_numpy(np.concatenate(parts)).double()
-    labels = torch.from_numpy(np.concatenate([e.spoken for e in examples])).double()
-    mean, scale = rows.mean(0), rows.std(0) + 1e-6
+    Args:
+        examples: what was said and what was not.
+        which: the features used.
+        shared: whether candidates that claim the same audio share one probability.
+    """
+    rows, claims, labels, real = _padded(examples, which)
+    flat = rows[real]
+    mean, scale = flat.mean(0), flat.std(0) + 1e-6
     standard = (rows - mean) / scale
-    weights = torch.zeros(len(FEATURES) + 1, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
+    weights = torch.zeros(len(which) + 1, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        weights[-1] = -4.0
+    optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
-    def loss() -> torch.Tensor:
+    def loss() -> Tensor:
         optimiser.zero_grad()
-        value = torch.nn.functional.binary_cross_entropy_with_logits(
-            standard @ weights[:-1] + weights[-1], labels
-        )
-        value = value + 1e-4 * weights[:-1].square().sum()
+        logits = standard @ weights[:-1] + weights[-1]
+        value = _surprise(logits, claims, labels, real, shared=shared) / len(examples)
+        value = value + 1e-3 * weights[:-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     found = weights.detach()
     raw = found[:-1] / scale
-    return Calibration(
-        background=background,
-        weights=tuple(round(float(weight), 5) for weight in raw),
-        bias=round(float(found[-1] - raw @ mean), 5),
-        thresholds=dict.fromkeys(EAGERNESS, 0.5),
-    )
+    bias = found[-1] - raw @ mean
+    return tuple(round(float(weight), 5) for weight in (*raw, bias))
+
+
+def _surprise(
+    logits: Tensor, claims: Tensor, labels: Tensor, real: Tensor, *, shared: bool
+) -> Tensor:
+    """Negative log-likelihood of what was said, summed."""
+    if not shared:
+        each = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, labels, reduction="none"
+        )
+        return each[real].sum()
+    logits = logits.masked_fill(~real, -1e3).clamp(max=60)
+    top = logits.detach().amax(1, keepdim=True).clamp(min=0)
+    odds = torch.exp(logits - top)
+    rivals = (claims.double() @ odds[..., None])[..., 0]
+    probability = (odds / (torch.exp(-top) + rivals)).clamp(1e-9, 1 - 1e-9)
+    each = labels * probability.log() + (1 - labels) * (-probability).log1p()
+    return -each[real].sum()
+
+
+def _padded(examples: Sequence[Example], which: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features [E, M, F], claims [E, M, M], labels [E, M] and what of them is real [E, M]."""
+    most = max(len(example.spoken) for example in examples)
+    rows = torch.zeros(len(examples), most, len(which), dtype=torch.float64)
+    claims = torch.zeros(len(examples), most, most)
+    labels = torch.zeros(len(examples), most, dtype=torch.float64)
+    real = torch.zeros(len(examples), most, dtype=torch.bool)
+    for number, example in enumerate(examples):
+        size = len(example.spoken)
+        rows[number, :size] = torch.from_numpy(example.features[:, which])
+        claims[number, :size, :size] = torch.from_numpy(example.claimed)
+        labels[number, :size] = torch.from_numpy(example.spoken)
+        real[number, :size] = True
+    return rows, claims, labels, real
 
 
 def _thresholds(
-    examples: Sequence[Example], fit: Calibration, top_k: int = 10
+    examples: Sequence[Example], fit: Calibration, sizes: Sequence[int]
 ) -> dict[Eagerness, float]:
-    """The thresholds with the best F-beta of what is offered, beta as in ``RECALL_WEIGHT``."""
-    offered: list[tuple[float, bool]] = []
+    """The least thresholds that keep within ``BUDGET`` on the glossary of the middle size."""
+    middle = sizes[len(sizes) // 2]
+    wrong: list[float] = []
+    minutes = 0.0
     for example in examples:
-        probability = sigmoid(example.logits(fit))
-        best = np.argsort(-probability)[:top_k]
-        offered += [(float(probability[i]), bool(example.spoken[i])) for i in best]
-    offered.sort(reverse=True)
-    right = np.cumsum([spoken for _, spoken in offered])
-    wanted = sum(int(example.spoken.sum()) for example in examples)
-    count = np.arange(1, len(offered) + 1)
-    f_beta = {
-        name: (1 + beta**2) * right / (beta**2 * wanted + count)
-        for name, beta in RECALL_WEIGHT.items()
-    }
-    return {name: round(offered[int(scores.argmax())][0], 3) for name, scores in f_beta.items()}
+        if example.size == middle:
+            minutes += example.seconds / 60
+            logits = fit.final.logits(example.features, example.covered).astype(np.float64)
+            odds = np.exp(np.minimum(logits, 60))
+            probability = odds / (1 + example.claimed @ odds)
+            best = np.argsort(-probability)[:OFFERED]
+            wrong += probability[best][~example.spoken[best]].tolist()
+    wrong.sort(reverse=True)
+    found: dict[Eagerness, float] = {}
+    for name, budget in BUDGET.items():
+        allowed = int(budget * minutes)
+        beyond = wrong[allowed] if allowed < len(wrong) else 0.0
+        least = math.floor(1000 * beyond + 1) / 1000  # that one is no longer offered
+        found[name] = min(max(least, _LEAST_THRESHOLD), 1.0)
+    return found

@@ -68,24 +68,33 @@ def calibrate(
     weights: Annotated[
         Path, typer.Argument(metavar="WEIGHTS", help="Directory with both trained heads.")
     ],
-    data: Annotated[
+    manifests: Annotated[
         list[Path],
-        typer.Option("--data", "-d", help="Directory of development shards. Repeatable."),
+        typer.Option("--manifest", "-m", help="Development recordings with texts. Repeatable."),
     ],
     rare_words: Annotated[Path, typer.Option(help="File of rare words, one a line.")],
-    terms: Annotated[int, typer.Option(min=100, help="Size of the glossary searched.")] = 10_000,
+    sizes: Annotated[
+        str, typer.Option(help="Sizes of the glossaries searched, separated by commas.")
+    ] = "2000,10000,200000",
     seed: Annotated[int, typer.Option(help="Chooses the glossary.")] = 0,
     model: ModelOption = "whisper-base",
 ) -> None:
     """Fit the probability of a term to development data; writes calibration.json to WEIGHTS."""
+    from a2p_engine.errors import InputError
     from a2p_engine.training import calibrate as calibration
 
+    try:
+        numbers = [int(size) for size in sizes.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 100:
+        raise InputError(f"--sizes {sizes!r}: numbers of at least 100, separated by commas")
     path = calibration.calibrate(
         weights=weights,
-        data=data,
+        manifests=manifests,
         rare_words=rare_words,
         speech_llm=model,
-        glossary_size=terms,
+        sizes=numbers,
         seed=seed,
     )
     note(f"calibration: {path}")

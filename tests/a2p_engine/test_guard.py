@@ -9,7 +9,7 @@ import pytest
 
 from a2p_engine.guard import Guard, Span, echoes, loops, without_loop
 from a2p_engine.prompt import Prompt
-from a2p_engine.retriever.retriever import Fit
+from a2p_engine.retriever.evidence import Fit
 from a2p_engine.selection import Candidate
 from a2p_engine.speech_llm.base import Hypothesis, TimedWord
 from a2p_engine.text import plain

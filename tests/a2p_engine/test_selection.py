@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2p_engine.retriever.retriever import Evidence
+from a2p_engine.retriever.evidence import Evidence
 from a2p_engine.selection import (
     HOLD_ODDS,
     TIME_TO_LIVE_FRAMES,

@@ -20,7 +20,10 @@ from a2p_engine.evaluation.glossary_plan import GlossaryOptions, SizedGlossary, 
 from a2p_engine.evaluation.models import Models
 from a2p_engine.evaluation.retrieval import Condition, SearchOptions, Trial, kinds_of, search
 from a2p_engine.manifest import Recording, read_manifest
-from a2p_engine.retriever.retriever import Evidence
+from a2p_engine.prompt import Prompt
+from a2p_engine.retriever.evidence import Evidence
+from a2p_engine.retriever.transcript import Transcript
+from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
 from a2p_engine.training.voices import HibariVoice
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
@@ -63,6 +66,7 @@ class ScriptedRetriever:
     )
     edits: list[list[str]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    texts: list[str | None] = field(default_factory=list)
 
     def index(self, terms: Sequence[Term]) -> TermList:
         """Keep the terms."""
@@ -77,10 +81,14 @@ class ScriptedRetriever:
         """No state."""
         return object()
 
-    def step(self, index: TermList, state: object, frames: Any) -> Evidence:
-        """What the table says."""
+    def step(
+        self, index: TermList, state: object, frames: Any, transcript: Transcript | None = None
+    ) -> Evidence:
+        """What the table says; without text, nothing of what begins with a capital."""
         self.lengths.append(len(frames))
-        known = [number for number, term in enumerate(index) if term.text in self.table]
+        self.texts.append("".join(word.text for word in transcript.words) if transcript else None)
+        table = {text for text in self.table if transcript or not text.istitle()}
+        known = [number for number, term in enumerate(index) if term.text in table]
         places = np.arange(len(known), dtype=np.int32)
         return Evidence(
             np.array(known, np.int32),
@@ -102,6 +110,21 @@ class ScriptedRetriever:
         )
 
 
+class SecondsWriter:
+    """Writes how many tenths of a second it hears; remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Sequence[str]] = []
+
+    def decode(self, request: DecodeRequest) -> Hypothesis:
+        """One word for all of it."""
+        self.told.append(request.terms)
+        heard = len(request.samples)
+        tenths = str(round(10 * heard / SAMPLE_RATE_HZ))
+        word = TimedWord(text=tenths, start_sample=0, end_sample=heard, probability=0.5)
+        return Hypothesis(words=(word,), language="en", prompt=Prompt(text="", terms=(), trimmed=0))
+
+
 @pytest.fixture
 def recordings(tmp_path: Path) -> list[Recording]:
     """Two seconds of a tone each; the first says two terms of the three that there are."""
@@ -120,7 +143,10 @@ def _models(retriever: ScriptedRetriever) -> Models:
     return cast(
         Models,
         SimpleNamespace(
-            encoder=LoudnessEncoder(), retriever=retriever, trained=frozenset({"badge"})
+            encoder=LoudnessEncoder(),
+            retriever=retriever,
+            speech_llm=SecondsWriter(),
+            trained=frozenset({"badge"}),
         ),
     )
 
@@ -194,19 +220,34 @@ def test_noise_is_mixed_at_each_ratio(recordings: list[Recording], words: Path) 
 
 
 def test_stages_are_ranked_alone(recordings: list[Recording], words: Path) -> None:
-    """By the gain of the A2P head, and by the spotter's cost."""
-    retriever = ScriptedRetriever({"badge": 0.9, "othera": 0.5})
+    """Without any text, by the gain of the A2P head, and by the spotter's cost."""
+    retriever = ScriptedRetriever({"badge": 0.9, "othera": 0.5, "Crosty": 0.95})
     options = SearchOptions(stages=True)
     first, _ = _search(recordings, _models(retriever), words, options, sizes=[12])
-    assert first.spoken[0].ranks == {"calibrated": 1, "a2p_head": 2, "spotter": 1}
+    badge, crosty = (spoken.ranks for spoken in first.spoken)
+    assert badge == {"calibrated": 2, "without_text": 1, "a2p_head": 2, "spotter": 1}
+    assert (crosty["calibrated"], crosty["without_text"]) == (1, 12)
+    assert retriever.texts == ["20", None, None] * 2
+
+
+def test_what_is_heard_at_once_is_read_first(recordings: list[Recording], words: Path) -> None:
+    """Written down once for all sizes, and untold."""
+    retriever = ScriptedRetriever({"badge": 0.9})
+    models = _models(retriever)
+    list(_search(recordings[:1], models, words, sizes=[5, 12]))
+    assert retriever.texts == ["20", "20"]
+    assert cast(SecondsWriter, models.speech_llm).told == [()]
 
 
 def test_ticks_hear_more_and_more(recordings: list[Recording], words: Path) -> None:
     """As the live loop: every tick is searched with all frames of the segment so far."""
     retriever = ScriptedRetriever({"badge": 0.9})
     options = SearchOptions(tick_s=0.8)
-    (trial,) = _search(recordings[:1], _models(retriever), words, options, sizes=[5])
+    models = _models(retriever)
+    (trial,) = _search(recordings[:1], models, words, options, sizes=[5])
     assert retriever.lengths == [40, 80, 100]
+    assert retriever.texts == [None, "8", "16"]
+    assert cast(SecondsWriter, models.speech_llm).told == [(), ()]
     assert trial.steps == 3
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from a2p_engine.evaluation import retrieval_pictures
-from a2p_engine.evaluation.retrieval import ANY, BOTH, Offer, Spoken, Trial, kinds_of
+from a2p_engine.evaluation.retrieval import ALL, ANY, Offer, Spoken, Trial, kinds_of
 from a2p_engine.evaluation.retrieval_report import (
     Result,
     binned,
@@ -32,7 +32,7 @@ def _trial(
     spoken = (
         Spoken(
             term=term,
-            ranks={BOTH: rank, "spotter": 2 * rank},
+            ranks={ALL: rank, "spotter": 2 * rank},
             kinds=kinds_of(term, frozenset("x")),
         )
         for term, rank in ranks.items()

@@ -1,50 +1,108 @@
-"""Probability from evidence: what it rewards, how it is kept, and that fitting finds it."""
+"""Probability from evidence: what it rewards, what sound-alikes share, and how it is kept."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from a2p_engine.errors import ModelError, TrainingError
-from a2p_engine.retriever.calibration import Background, Calibration, sigmoid
-from a2p_engine.retriever.retriever import Heard
-from a2p_engine.retriever.spotter import Matches
-from a2p_engine.training.calibrate import fit_calibration
-from a2p_engine.training.shards import Utterance, write_shard
+from a2p_engine.errors import ModelError
+from a2p_engine.retriever.calibration import (
+    FINAL,
+    SIEVE,
+    Calibration,
+    Weights,
+    claimed,
+    heard_features,
+    probabilities,
+    sound_features,
+)
 
-BACKGROUND = Background(mean=(0.0, 2.2, -1.0), deviation=(0.2, 0.2, 0.2))
 CALIBRATION = Calibration(
-    background=BACKGROUND,
-    weights=(0.5, -1.0, 0.3),
-    bias=-7.0,
+    sieve=Weights(heard=(0.5,) * (len(SIEVE) + 1), read=(0.25,) * (len(SIEVE) + 1)),
+    final=Weights(heard=(-1.0,) * (len(FINAL) + 1), read=(2.0,) * (len(FINAL) + 1)),
     thresholds={"cautious": 0.6, "balanced": 0.2, "eager": 0.1},
     source="a test",
 )
 
-
-def _logits(cost: list[float], length: list[int], gain: list[float]) -> list[float]:
-    return CALIBRATION.logits(
-        np.array(cost, np.float32), np.array(length, np.int32), np.array(gain, np.float32)
-    ).tolist()
+logits_and_places = st.lists(
+    st.tuples(st.floats(-30, 30, width=32), st.integers(0, 20), st.integers(1, 9)), max_size=12
+)
 
 
-def test_the_same_cost_says_more_of_a_long_term() -> None:
-    """Three phonemes fit somewhere by chance, twelve do not."""
-    short, long = _logits([3.0, 3.0], [3, 12], [0.0, 0.0])
-    assert long > short + 3
+def _floats(*values: float) -> npt.NDArray[np.float32]:
+    return np.array(values, np.float32)
 
 
-def test_less_cost_and_more_gain_are_more_probable() -> None:
-    """Each piece of evidence pulls its way; no match at all is as good as impossible."""
-    good, worse, without_gain, never = _logits(
-        [1.0, 6.0, 1.0, np.inf], [8, 8, 8, 8], [1.0, 1.0, -1.0, 1.0]
-    )
-    assert good > worse > never
-    assert good > without_gain
-    assert sigmoid(np.array([never], np.float32))[0] < 0.001
+def _ints(*values: int) -> npt.NDArray[np.int32]:
+    return np.array(values, np.int32)
+
+
+def _shared(rows: list[tuple[float, int, int]]) -> npt.NDArray[np.float32]:
+    logits, start, length = zip(*rows, strict=True) if rows else ((), (), ())
+    return probabilities(_floats(*logits), _ints(*start), _ints(*start) + _ints(*length))
+
+
+@given(logits_and_places)
+def test_no_more_than_one_term_is_said_at_a_place(rows: list[tuple[float, int, int]]) -> None:
+    """Candidates that claim the very same audio share one probability."""
+    same = [(logit, 5, 4) for logit, *_ in rows]
+    found = _shared(same)
+    assert found.shape == (len(rows),)
+    assert 0 <= found.sum() <= 1 + 1e-5
+    assert _shared([*same, (50.0, 5, 4)])[-1] > 0.99
+
+
+@given(logits_and_places)
+def test_the_order_of_candidates_does_not_matter(rows: list[tuple[float, int, int]]) -> None:
+    """Nor does a rival ever make a term more probable than it is alone."""
+    found = _shared(rows)
+    np.testing.assert_allclose(_shared(rows[::-1])[::-1], found, rtol=1e-4)
+    alone = [float(_shared([row])[0]) for row in rows]
+    assert all(found <= _floats(*alone) * (1 + 1e-5))
+
+
+@pytest.mark.parametrize("logit", [-50.0, -3.0, 0.0, 2.5, 100.0])
+def test_without_rivals_it_is_a_logistic_regression(logit: float) -> None:
+    """A neighbour that does not touch the term's audio takes nothing from it."""
+    found = _shared([(logit, 10, 5), (3.0, 15, 5), (3.0, 5, 5)])
+    assert found[0] == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)
+
+
+def test_what_is_switched_off_has_no_probability_and_no_rights() -> None:
+    """Its logit is -inf; all of them may be off."""
+    on, off = _shared([(1.0, 0, 9), (-np.inf, 0, 9)])
+    assert (on, off) == (pytest.approx(1 / (1 + np.exp(-1))), 0.0)
+    assert _shared([(-np.inf, 0, 9)]).tolist() == [0.0]
+
+
+def test_a_rival_takes_as_much_as_it_claims() -> None:
+    """Two halves of a long term claim half of it each, and it claims all of them."""
+    share = claimed(_ints(0, 0, 5), _ints(10, 5, 10))
+    assert share.tolist() == [[1, 0.5, 0.5], [1, 1, 0], [1, 0, 1]]
+    whole, half, _ = _shared([(0.0, 0, 10), (0.0, 0, 5), (0.0, 5, 5)])
+    assert (whole, half) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
+def test_text_decides_which_weights_are_used() -> None:
+    """Features and the intercept, by whether the audio was written down."""
+    weights = Weights(heard=(1.0, 0.0, -2.0), read=(0.0, 3.0, 1.0))
+    logits = weights.logits(_floats(4, 5, 4, 5).reshape(2, 2), np.array([False, True]))
+    assert logits.tolist() == [2.0, 16.0]
+
+
+def test_a_term_that_matches_nowhere_has_finite_features() -> None:
+    """Neither an infinite cost nor an impossible alignment leaves the regression."""
+    heard = heard_features(_floats(np.inf, 6), _ints(4, 3), _floats(0.5, 1))
+    assert heard.tolist() == [[25, 4, 0.5], [2, 3, 1]]
+    sound = sound_features(_floats(-np.inf, -6), _ints(4, 3))
+    assert sound.tolist() == [[-60, -15], [-6, -2]]
 
 
 def test_saved_and_loaded_again(tmp_path: Path) -> None:
@@ -53,12 +111,26 @@ def test_saved_and_loaded_again(tmp_path: Path) -> None:
     assert Calibration.load(tmp_path / "c.json") == CALIBRATION
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"features": ["other"]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"features": ["other"]}', '{"features": {"sieve": 1, "final": []}}']
+)
 def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
     """Damaged files and those of other features name the file."""
     path = tmp_path / "c.json"
     path.write_text(text)
     with pytest.raises(ModelError, match=r"c\.json"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize("part", [[1.0, 2.0], {"heard": [1.0], "read": [1.0]}, {"heard": "many"}])
+def test_weights_that_do_not_go_with_the_features_are_an_error(
+    tmp_path: Path, part: object
+) -> None:
+    """One for each feature and an intercept."""
+    path = tmp_path / "c.json"
+    CALIBRATION.save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "final": part}))
+    with pytest.raises(ModelError, match=r"cannot read calibration .*c\.json"):
         Calibration.load(path)
 
 
@@ -74,63 +146,3 @@ def test_a_threshold_is_a_number_or_a_name() -> None:
     """A number stands for itself, a name for what was trained."""
     assert CALIBRATION.threshold(0.3) == 0.3
     assert CALIBRATION.threshold("eager") == 0.1
-
-
-class _Retriever:
-    """Spoken words match cheaply, the others as badly as the background says."""
-
-    def __init__(self) -> None:
-        self.rng = np.random.default_rng(0)
-        self.words: list[str] = []
-        self.texts = iter(())
-
-    def index(self, terms: list) -> None:
-        self.words = [term.text for term in terms]
-
-    def evidence(self, index: None, frames: np.ndarray) -> Heard:
-        length = np.array([len(word) for word in self.words], np.int32)
-        cost = self.rng.normal(2.2 * length - np.sqrt(length), 0.5 + 0.2 * length)
-        spoken = np.array([int(frames[0, 0]) == number // 2 for number in range(len(length))])
-        cost[spoken] = self.rng.exponential(1.0, spoken.sum())
-        place = np.zeros(len(length), np.int32)
-        match = Matches(np.maximum(cost, 0).astype(np.float32), place, place)
-        return Heard(np.arange(len(length)), length, match, np.zeros(len(length), np.float32))
-
-
-def _shards(tmp_path: Path) -> Path:
-    words = sorted(f"{a}{b}{'x' * n}" for a in "abcde" for b in "pqrst" for n in (3, 6))
-    (tmp_path / "rare.txt").write_text("\n".join([*words, *(f"zz{'y' * n}" for n in range(3, 99))]))
-    frames, utterances = [], []
-    for number in range(len(words) // 2):
-        frames.append(np.full((4, 8), number, np.float16))
-        utterances.append(
-            Utterance(
-                id=str(number), text=f"say {words[2 * number]} and {words[2 * number + 1]}",
-                phonemes="", voice="v", seed=0, start=4 * number, frames=4,
-            )
-        )  # fmt: skip
-    write_shard(tmp_path / "s-0000000.npy", frames, utterances)
-    return tmp_path
-
-
-def test_fitting_tells_spoken_from_not_spoken(tmp_path: Path) -> None:
-    """The fit finds the background's curves and separates the two kinds of terms."""
-    data = _shards(tmp_path)
-    fit = fit_calibration(
-        [_Retriever()], data=[data], rare_words=data / "rare.txt", glossary_size=146
-    )
-    assert fit.background.mean[1] == pytest.approx(2.2, abs=0.3)
-    good, bad = fit.logits(
-        np.array([1.0, 12.0], np.float32), np.array([8, 8], np.int32), np.zeros(2, np.float32)
-    )
-    assert good > 2 > -2 > bad
-    eager, balanced, cautious = map(fit.threshold, ("eager", "balanced", "cautious"))
-    assert 0.0 < eager <= balanced <= cautious < 1.0
-
-
-def test_words_spoken_in_training_do_not_count(tmp_path: Path) -> None:
-    """With all of them left out there is nothing to fit on, and that is said."""
-    data = _shards(tmp_path)
-    words = (data / "rare.txt").read_text().split()
-    with pytest.raises(TrainingError, match="no utterance of the data contains a word"):
-        fit_calibration([_Retriever()], data=[data], rare_words=data / "rare.txt", trained=words)

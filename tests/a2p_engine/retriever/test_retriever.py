@@ -1,31 +1,45 @@
-"""How well a term fits one stretch of a real recording."""
+"""Both stages on a real recording: where a term fits, and what a text says for or against it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from a2p_engine.audio import read_audio
 from a2p_engine.engine import Engine, EngineSettings
-from a2p_engine.retriever.retriever import Retriever, RetrieverState
+from a2p_engine.retriever import retriever as retrieval
+from a2p_engine.retriever.calibration import FINAL
+from a2p_engine.retriever.evidence import Evidence
+from a2p_engine.retriever.retriever import POOL, Retriever, RetrieverState
+from a2p_engine.retriever.transcript import Transcript, WrittenWord
 from a2p_engine.types import Term
 
 RECORDING = Path(__file__).parents[3] / "examples" / "data" / "ward_round.flac"
 HZ = 16_000
 TERMS = ("rosuvastatin", "empagliflozin", "Zanzibar")
+FRAMES = list[npt.NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def heard() -> tuple[Retriever, RetrieverState, int]:
-    """I would add empagliflozin and keep the rosuvastatin at night, in two ticks."""
+def spoken() -> tuple[Retriever, FRAMES]:
+    """I would add empagliflozin and keep the rosuvastatin at night, half of it and the whole."""
     engine = Engine.load(EngineSettings(device="cpu", workers=1))
-    retriever = engine._loaded_retriever()
-    index = retriever.index([Term(text=text) for text in TERMS])
     samples = read_audio(RECORDING)[int(10.1 * HZ) : int(15.4 * HZ)]
+    ends = (len(samples) // 2, len(samples))
+    frames = [engine._encoder.encode(samples[:end]).frames for end in ends]
+    return engine._loaded_retriever(), frames
+
+
+@pytest.fixture(scope="module")
+def heard(spoken: tuple[Retriever, FRAMES]) -> tuple[Retriever, RetrieverState, int]:
+    """In two ticks."""
+    retriever, ticks = spoken
+    index = retriever.index([Term(text=text) for text in TERMS])
     state = retriever.start()
-    for end in (len(samples) // 2, len(samples)):
-        frames = engine._encoder.encode(samples[:end]).frames
+    for frames in ticks:
         retriever.step(index, state, frames)
     return retriever, state, len(frames)
 
@@ -54,3 +68,80 @@ def test_where_there_is_nothing_to_match_there_is_no_fit(
     assert retriever.fit(retriever.start(), said, 0, frames) is None
     assert retriever.fit(state, said, frames + 50, frames + 90) is None
     assert retriever.fit(state, retriever.pronounce("***"), 0, frames) is None
+
+
+def _read(
+    spoken: tuple[Retriever, FRAMES], *words: str, probability: float = 0.9, told: bool = False
+) -> float:
+    """Probability of rosuvastatin with these words written where it was said."""
+    retriever, (*_, frames) = spoken
+    index = retriever.index([Term(text=text) for text in TERMS])
+    found = retriever.step(index, retriever.start(), frames)
+    place = found.term.tolist().index(0)
+    edges = np.linspace(found.start[place], found.end[place], len(words) + 1).astype(int) // POOL
+    spans = zip(words, edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    written = Transcript(
+        tuple(WrittenWord(f" {text}", *span, probability, told) for text, *span in spans),
+        -(-len(frames) // POOL),
+    )
+    again = retriever.step(index, retriever.start(), frames, written)
+    return _probabilities(again)[0]
+
+
+def _probabilities(found: Evidence) -> dict[int, float]:
+    return dict(zip(found.term.tolist(), found.probability.tolist(), strict=True))
+
+
+def test_ticks_give_the_evidence_of_the_whole(spoken: tuple[Retriever, FRAMES]) -> None:
+    """Without any text; frames that changed when more was heard make a small difference."""
+    retriever, ticks = spoken
+    index = retriever.index([Term(text=text) for text in TERMS])
+    state = retriever.start()
+    for frames in ticks:
+        found = retriever.step(index, state, frames)
+    whole = retriever.step(index, retriever.start(), ticks[-1])
+    assert _probabilities(found) == pytest.approx(_probabilities(whole), abs=0.1)
+    assert abs(found.start - whole.start).max() <= 4
+
+
+def test_text_that_spells_a_term_makes_it_certain(spoken: tuple[Retriever, FRAMES]) -> None:
+    """Unless the model had been told to write it."""
+    spelt = _read(spoken, "Rosuvastatin,")
+    assert spelt > 0.98
+    assert _read(spoken, "rosuvastatin", told=True) < spelt
+
+
+def test_text_that_fits_and_is_sure_speaks_against_a_term(
+    spoken: tuple[Retriever, FRAMES],
+) -> None:
+    """The more so the surer the model was."""
+    words = ("rose", "of", "a", "statin")
+    sure, unsure = (_read(spoken, *words, probability=p) for p in (0.99, 0.1))
+    assert sure < unsure < _read(spoken, "rosuvastatin")
+
+
+def test_candidates_are_few_and_none_is_switched_off(
+    spoken: tuple[Retriever, FRAMES], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best at first sight, a term once, however many ways there are to say it."""
+    retriever, (*_, frames) = spoken
+    texts = ("empagliflozin", "night", "keep", "Zanzibar", "voussoir", "quixotic")
+    index = retriever.index(
+        [
+            Term(text="rosuvastatin", sounds_like=("rosa statin",)),
+            Term(text="rose of a statin", enabled=False),
+            *(Term(text=text) for text in texts),
+        ]
+    )
+    found = retriever.step(index, retriever.start(), frames)
+    assert found.term.tolist() == [0, *range(2, 8)]
+    state = retriever.start()
+    heard = retriever.hear(index, state, frames)
+    few = retriever.candidates(heard, index, None, limit=4)
+    assert len(few.term) == 4 and {0, 2} <= set(few.term.tolist())
+    described = retriever.describe(few, index, state, None)
+    assert described.features.shape == (4, len(FINAL)) and not described.covered.any()
+    monkeypatch.setattr(retrieval, "SPOTTER_LIMIT", 0)
+    monkeypatch.setattr(retrieval, "SHORTLIST", 3)
+    shortlisted = retriever.step(index, retriever.start(), frames)
+    assert 0 in shortlisted.term and len(shortlisted.term) <= 3

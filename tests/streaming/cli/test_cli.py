@@ -369,6 +369,23 @@ def test_training_commands_check_their_input(
     assert "absent.toml" in _fails(capsys, "train", "absent.toml", *options)
 
 
+def test_calibrate_checks_its_input_before_any_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sizes, manifests and words are named."""
+    manifest, words = tmp_path / "manifest.jsonl", tmp_path / "words.txt"
+    manifest.write_text('{"id": "a", "audio": "a.wav", "text": "a badge"}\n')
+
+    def fails(manifest: Path, *options: str) -> str:
+        given = ("-m", manifest, "--rare-words", words, *options)
+        return _fails(capsys, "calibrate", tmp_path, *given)
+
+    for sizes in ("2000,many", "", "2000,99"):
+        assert "numbers of at least 100" in fails(manifest, "--sizes", sizes)
+    assert "absent.jsonl" in fails(tmp_path / "absent.jsonl")
+    assert "words.txt" in fails(manifest)
+
+
 def test_a_server_that_cannot_start_says_why() -> None:
     """The server of an evaluation that dies passes its last words on."""
     with (

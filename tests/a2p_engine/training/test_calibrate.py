@@ -1,0 +1,212 @@
+"""Fitting the calibration: what the evidence means is found, and thresholds keep their budget."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from a2p_engine.encoders.base import Encoded
+from a2p_engine.errors import TrainingError
+from a2p_engine.manifest import Recording
+from a2p_engine.prompt import Prompt
+from a2p_engine.retriever.calibration import FINAL, SIEVE, Calibration
+from a2p_engine.retriever.evidence import Heard
+from a2p_engine.retriever.retriever import Retriever, RetrieverState
+from a2p_engine.retriever.spotter import Matches, PhoneIndex
+from a2p_engine.retriever.transcript import Transcript, WrittenWord
+from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
+from a2p_engine.training.calibrate import BUDGET, OFFERED, UNFITTED, fit_calibration
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
+
+RECORDINGS, SECONDS = 40, 3
+WORDS = ["".join(letters) for letters in itertools.product("bcdf", "aeiou", "lmnp", "aeiou")]
+SIZES = (90, 120, 160)
+WRITTEN = Transcript((WrittenWord(" uh", 0, 9, 0.9),), 9)
+
+
+class _Words(list[Term]):
+    """A glossary index that holds nothing but terms."""
+
+    @property
+    def size(self) -> int:
+        return len(self)
+
+    @property
+    def log_weights(self) -> npt.NDArray[np.float32]:
+        return np.zeros(len(self), np.float32)
+
+
+@dataclass
+class _Reading:
+    """Text that fits badly where a word was said, and well where another only sounds alike."""
+
+    said: tuple[int, ...]
+
+    def features(self, cost: Any, start: npt.NDArray[np.int32], end: Any) -> Any:
+        margin = np.where(np.isin(start // 10, self.said), 8, -2) + np.sin(start)
+        return np.stack([margin, *np.zeros((3, len(start)))], axis=1).astype(np.float32)
+
+    def covers(self, start: npt.NDArray[np.int32], end: Any) -> Any:
+        return np.ones(len(start), np.bool_)
+
+    def spells(self, text: str, start: int, end: int) -> bool:
+        return False
+
+
+@dataclass
+class _Synthetic(Retriever):
+    """Three words fit in each recording, two of which are said; the others fit by chance."""
+
+    calibration: Calibration = UNFITTED
+    searched: list[int] = field(default_factory=list)
+
+    def index(self, terms: Sequence[Term]) -> Any:
+        self.searched.append(len(terms))
+        return _Words(terms)
+
+    def start(self) -> RetrieverState:
+        state = RetrieverState(cast(Any, None))
+        state.tail_log_probs = np.zeros((10 * len(WORDS) + 10, 3), np.float32)
+        return state
+
+    def hear(self, index: Any, state: RetrieverState, frames: Any) -> Heard:
+        state.settled = number = round(float(frames[0, 0]))
+        rng = np.random.default_rng(number)
+        term = np.arange(len(index), dtype=np.int32)
+        length = (4 + term % 7).astype(np.int32)
+        fits = np.isin(term, (2 * number, 2 * number + 1, (2 * number + 2) % (2 * RECORDINGS)))
+        cost = np.where(fits, rng.exponential(1.0, len(term)), rng.normal(2.2, 0.4) * length)
+        match = Matches(cost.astype(np.float32), 10 * term, 10 * term + 5)
+        phones = PhoneIndex([[1, 2] * 2 + [1] * (n - 4) for n in length.tolist()], term.tolist())
+        gain = rng.normal(0, 1, len(term)).astype(np.float32)
+        return Heard(term, length, match, gain, term, (phones,))
+
+    def read(self, state: RetrieverState, transcript: Transcript) -> Any:
+        return _Reading((2 * state.settled, 2 * state.settled + 1))
+
+
+class _Encoder:
+    """One frame: the number that the recording's samples spell."""
+
+    def encode(self, samples: Samples) -> Encoded:
+        return Encoded(frames=1000 * samples[:1, None], native=None)
+
+
+class _Decoder:
+    """Writes the same whatever it hears."""
+
+    max_samples = 30 * SAMPLE_RATE_HZ
+
+    def __init__(self) -> None:
+        self.told: list[Sequence[str]] = []
+
+    def decode(self, request: DecodeRequest) -> Hypothesis:
+        self.told.append(request.terms)
+        word = TimedWord(text=" uh", start_sample=0, end_sample=5_000, probability=0.9)
+        return Hypothesis(words=(word,), language="en", prompt=Prompt(text="", terms=(), trimmed=0))
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Recording]:
+    """Each says two words of the list."""
+    folder = tmp_path_factory.mktemp("recordings")
+    made = []
+    for number in range(RECORDINGS):
+        path = folder / f"{number}.wav"
+        audio = np.full(SECONDS * SAMPLE_RATE_HZ, number / 1000)
+        soundfile.write(path, audio, SAMPLE_RATE_HZ, subtype="FLOAT")
+        text = f"say {WORDS[2 * number]} and {WORDS[2 * number + 1].upper()}!"
+        made.append(Recording(id=str(number), audio=path, text=text, terms=()))
+    return made
+
+
+@pytest.fixture(scope="module")
+def fit(recordings: list[Recording]) -> Calibration:
+    """Fitted to all of them."""
+    return _fit(_Synthetic(), _Decoder(), recordings)
+
+
+def _fit(retriever: Retriever, decoder: _Decoder, recordings: Sequence[Recording]) -> Calibration:
+    return fit_calibration(
+        retriever,
+        cast(Any, _Encoder()),
+        cast(Any, decoder),
+        recordings=recordings,
+        rare=WORDS,
+        sizes=SIZES,
+    )
+
+
+def _probability(fit: Calibration, *, covered: bool, **features: float) -> float:
+    row = np.array([[features.get(name, 0.0) for name in FINAL]], np.float32)
+    row[0, FINAL.index("crowd")] = np.log(SIZES[1])
+    return float(1 / (1 + np.exp(-fit.final.logits(row, np.array([covered]))[0])))
+
+
+def test_unread_a_good_match_is_as_probable_as_it_is_often_right(fit: Calibration) -> None:
+    """Two of three words that fit were said."""
+    fits = [_probability(fit, covered=False, mean_cost=1 / n, length=n) for n in (4, 6, 8)]
+    assert np.mean(fits) == pytest.approx(2 / 3, abs=0.12)
+    assert _probability(fit, covered=False, mean_cost=2.2, length=6) < 0.02
+
+
+def test_text_tells_what_was_said_from_what_only_fits(fit: Calibration) -> None:
+    """The margin decides among good matches, and can be relied on."""
+    good = {"mean_cost": 0.2, "length": 5, "covered": True}
+    said, alike = (_probability(fit, margin=margin, **good) for margin in (8, -2))
+    assert said > 0.9 and alike < 0.1
+
+
+def test_features_of_text_weigh_nothing_where_there_is_none(fit: Calibration) -> None:
+    """Which is why a candidate without text may carry any."""
+    written = ("margin", "misfit", "doubt", "rarity", "spelt")
+    for names, weights in ((SIEVE, fit.sieve.heard), (FINAL, fit.final.heard)):
+        assert len(weights) == len(names) + 1
+        assert not any(w for n, w in zip(names, weights, strict=False) if n in written)
+    assert any(fit.final.heard) and any(fit.sieve.heard)
+
+
+def test_thresholds_are_the_least_that_keep_the_budget(
+    fit: Calibration, recordings: list[Recording]
+) -> None:
+    """Counted in the glossary of the middle size, among the terms that can be offered."""
+    retriever = _Synthetic(calibration=fit)
+    index = retriever.index([Term(text=word) for word in WORDS[: SIZES[1]]])
+    wrong: list[float] = []
+    for number in range(RECORDINGS):
+        frames = np.full((1, 1), number, np.float32)
+        found = retriever.step(index, retriever.start(), frames, WRITTEN)
+        best = np.argsort(-found.probability)[:OFFERED]
+        said = np.isin(found.term[best], (2 * number, 2 * number + 1))
+        wrong += found.probability[best][~said].tolist()
+    for name, budget in BUDGET.items():
+        allowed = budget * RECORDINGS * SECONDS / 60
+        threshold = fit.threshold(name)
+        assert sum(probability >= threshold for probability in wrong) <= allowed
+        if threshold > 0.01:
+            assert sum(probability > threshold - 0.002 for probability in wrong) > allowed
+    assert fit.threshold("cautious") >= fit.threshold("balanced") >= fit.threshold("eager") > 0
+
+
+def test_all_sizes_are_searched_and_nothing_is_told(recordings: list[Recording]) -> None:
+    """First the smallest glossary, then all of them; each recording is written down once."""
+    retriever, decoder = _Synthetic(), _Decoder()
+    fitted = _fit(retriever, decoder, recordings[:4])
+    assert retriever.searched == [min(SIZES), max(SIZES)]
+    assert decoder.told == [()] * 4
+    assert fitted.source == "4 development recordings, 90, 120, 160 terms, seed 0"
+
+
+def test_recordings_without_a_rare_word_cannot_be_fitted_to(tmp_path: Path) -> None:
+    """Nor those without any text."""
+    nothing = Recording(id="a", audio=tmp_path / "none.wav", text=None, terms=())
+    with pytest.raises(TrainingError, match="no recording contains a word of the list"):
+        _fit(_Synthetic(), _Decoder(), [nothing])
