@@ -135,8 +135,8 @@ class Guard:
     ) -> Hypothesis:
         """Decode, and again without the terms that do not fit or without a prompt that is recited.
 
-        At most three times: with all terms, without the doubtful ones, and, where other terms are
-        in doubt then, without any.
+        With all terms; without the doubtful ones; again with those of them that were cleared; and,
+        where others are in doubt by then, without any.
 
         Args:
             offered: terms to tell the model, most probable first.
@@ -171,7 +171,13 @@ class Guard:
             len(doubtful),
             ", the prompt was recited" if recited else "",
         )
-        return without if recited or refused else told
+        if recited or not refused:
+            return without if recited else told
+        lost = {doubt.offer.term.text for doubt in refused}
+        if doubtful == lost or last:
+            return without
+        kept = [offer for offer in offered if offer.term.text not in lost]
+        return self._write(kept, decode, ear, committed, last=True)
 
     def _doubts(
         self, hypothesis: Hypothesis, offered: Sequence[Candidate], ear: Ear | None, committed: str

@@ -32,7 +32,7 @@ HEARD = ("mean_cost", "length", "gain")
 # What is worked out for candidates: CTC log-probability of the term against the best path there.
 SOUND = ("likelihood", "mean_likelihood")
 # What the text so far says; see ``transcript.Reading``.
-READ = ("margin", "misfit", "doubt", "rarity")
+READ = ("margin", "misfit", "doubt", "rarity", "explained")
 SPELT = ("spelt",)
 # How many terms might have been said instead: the logarithm of the glossary's size.
 CROWD = ("crowd",)

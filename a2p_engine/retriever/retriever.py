@@ -20,6 +20,8 @@ from torch import Tensor
 from a2p_engine.ops import term_score
 from a2p_engine.retriever import index_file
 from a2p_engine.retriever.calibration import (
+    HEARD,
+    READ,
     Calibration,
     heard_features,
     probabilities,
@@ -52,7 +54,7 @@ from a2p_engine.retriever.spotter import (
 from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
 from a2p_engine.retriever.term_table import TermTable
 from a2p_engine.retriever.token_table import TokenTable
-from a2p_engine.retriever.transcript import Reading, Transcript
+from a2p_engine.retriever.transcript import Reading, Transcript, words_only
 from a2p_engine.types import Term
 
 FloatArray = npt.NDArray[np.float32]
@@ -69,6 +71,7 @@ LOOKAHEAD_FRAMES = 50
 # terms each tick and the spotter hears the segment again for them alone.
 SPOTTER_LIMIT = 400_000
 SHORTLIST = 20_000
+LEAST_CROWD = 2_000  # the smallest glossary that calibration has seen
 WRITTEN_WORDS = 10_000  # remembered, in memory only
 CANDIDATES = 200  # most probable terms at first sight, whose probability is then worked out
 PRONOUNCED_AT_ONCE = 1_000
@@ -320,9 +323,9 @@ class Retriever:
                 strict=True,
             )
         ]
-        heard, read = np.split(features, [3], axis=1)
+        heard, read = np.split(features, [len(HEARD)], axis=1)
         sound = sound_features(likelihood, found.length)
-        crowd = np.full(len(spelt), np.log(max(size or index.size, 1)), np.float32)
+        crowd = np.full(len(spelt), np.log(max(size or index.size, LEAST_CROWD)), np.float32)
         columns = [heard, sound, read, np.stack([np.array(spelt, np.float32), crowd], axis=1)]
         return Described(np.concatenate(columns, axis=1), covered)
 
@@ -333,7 +336,7 @@ class Retriever:
         match = heard.match
         basic = heard_features(match.cost, heard.length, heard.gain)
         if reading is None:
-            written = np.zeros((len(basic), 4), np.float32)
+            written = np.zeros((len(basic), len(READ)), np.float32)
             covered = np.zeros(len(basic), np.bool_)
         else:
             written = reading.features(match.cost, match.start, match.end + 1)
@@ -345,8 +348,9 @@ class Retriever:
 
         Sub-words are numbered by frequency (Sennrich et al. 2016), and rare words need several.
         """
-        said = self._pronouncer.phonemes([word], keep=False)[word]
-        tokens = self._tokenize([f" {word}"])[0]
+        bare = words_only(word)
+        said = self._pronouncer.phonemes([bare], keep=False)[bare]
+        tokens = self._tokenize([f" {bare}"])[0] if bare else []
         rarity = float(np.log(max(tokens) + 1)) + len(tokens) - 1 if tokens else 0.0
         return self._symbols(said[0]) if said else [], rarity
 

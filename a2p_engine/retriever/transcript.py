@@ -86,14 +86,13 @@ class Reading:
         symbols = np.array([s for word in pronunciations for s in word], np.int64)
         written = aligned_costs(costs[:covered], symbols)
         self._costs = np.pad(written, (0, frames - covered), mode="edge")
-        doubt = np.zeros(frames, np.float32)
+        doubt = np.full(frames, _log_odds_against(_SURE), np.float32)  # pauses are sure
         rarity = np.zeros(frames, np.float32)
         self._open = np.ones(frames + 1, np.int64)
         self._open[:covered] = 0
         for word, rare in zip(transcript.words, rarities, strict=True):
             stretch = slice(word.start, max(word.end, word.start + 1))
-            sure = min(max(word.probability, 1 - _SURE), _SURE)
-            doubt[stretch] = np.log((1 - sure) / sure)
+            doubt[stretch] = _log_odds_against(word.probability)
             rarity[stretch] = rare
             self._open[stretch] |= word.told
         self._open = np.concatenate([[0], np.cumsum(self._open[:frames])])
@@ -113,17 +112,20 @@ class Reading:
             end: [M] one past the last frame.
 
         Returns:
-            [M, 4]: how much worse the text fits the stretch than the term does, how badly it fits
-            (nats, both bounded), the model's greatest doubt (logit), the rarest word.
+            [M, 5]: how much worse the text fits the stretch than the term does, how badly it fits
+            (nats, both bounded), the model's greatest doubt (logit), the rarest word, and how
+            surely the text explains all that is heard.
         """
         misfit = np.clip(self._costs[end] - self._costs[start], 0, _WORST)
         shorter = np.minimum(_EDGE_FRAMES, (end - start - 1) // 2)
         first, last = start + shorter, end - shorter
+        doubt = self._doubt.between(first, last)
         columns = (
             np.clip(misfit - cost, -_WORST, _WORST),
             misfit,
-            self._doubt.between(first, last),
+            doubt,
             self._rarity.between(first, last),
+            np.maximum(-doubt, 0) * np.exp(-misfit / 2),
         )
         return np.stack(columns, axis=1).astype(np.float32)
 
@@ -133,6 +135,11 @@ class Reading:
             first < end + _NEAR_FRAMES and last > start - _NEAR_FRAMES
             for first, last in self._places.get(" ".join(_parts(text)), ())
         )
+
+
+def _log_odds_against(probability: float) -> float:
+    sure = min(max(probability, 1 - _SURE), _SURE)
+    return float(np.log((1 - sure) / sure))
 
 
 class _Maxima:
@@ -158,7 +165,12 @@ class _Maxima:
 
 def _parts(text: str) -> list[str]:
     """Words in lower case, an inner apostrophe kept: "couldn't" does not contain "couldn"."""
-    return _WORD.findall(text.casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    return words_only(text).casefold().split()
+
+
+def words_only(text: str) -> str:
+    """A text without punctuation, but for apostrophes within words."""
+    return " ".join(_WORD.findall(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
 
 
 def _places(words: Sequence[WrittenWord]) -> dict[str, list[tuple[int, int]]]:

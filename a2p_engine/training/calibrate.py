@@ -52,9 +52,11 @@ OFFERED = 10
 _LEAST_THRESHOLD = 0.01
 # Where the first round begins: terms that match well for their length, in text that is in doubt.
 _FIRST_HEARD = (-2.0, 0.35, 0.3)
-_FIRST_READ = (0.4, 0.0, 0.4, 0.3)
+_FIRST_READ = (0.4, 0.0, 0.4, 0.3, 0.0)
 UNFITTED = Calibration(
-    sieve=Weights(heard=(*_FIRST_HEARD, 0, 0, 0, 0, 0), read=(*_FIRST_HEARD, *_FIRST_READ, 0)),
+    sieve=Weights(
+        heard=(*_FIRST_HEARD, *(0.0,) * (len(READ) + 1)), read=(*_FIRST_HEARD, *_FIRST_READ, 0)
+    ),
     final=Weights(heard=(0.0,) * (len(FINAL) + 1), read=(0.0,) * (len(FINAL) + 1)),
     thresholds=dict.fromkeys(EAGERNESS, 0.5),
 )

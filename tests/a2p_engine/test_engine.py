@@ -373,13 +373,15 @@ def test_a_term_that_was_not_said_is_taken_out_and_not_offered_again(
     engine.step(request)
     engine.edit_glossary(session, add=[Term(text="digoxin")])
     again = replace(request, samples=sentence[:0])
-    first, second = engine.step(again), engine.step(again)
+    first = engine.step(again)
+    asked = len(told)
+    second = engine.step(again)
     for result in (first, second):
         assert result.text.endswith("rosuvastatin at night.")
     assert {hit.term: hit.used for hit in first.terms} == {"rosuvastatin": True, "digoxin": False}
     assert [hit.term for hit in second.terms] == ["rosuvastatin"]
-    alone = ["rosuvastatin"]
-    assert told == [alone, ["rosuvastatin", "digoxin"], alone, alone]
+    assert sum("digoxin" in terms for terms in told) == 1
+    assert told[asked:] == [["rosuvastatin"]]
     assert second.timings_ms["guard"] < second.timings_ms["decode"]
 
 

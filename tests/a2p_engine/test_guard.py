@@ -129,6 +129,34 @@ def test_a_term_stays_where_nothing_else_is_clearly_better(cost: float, probabil
     assert model.asked == [("rugeley",), (), ("rugeley",), ("rugeley",)]
 
 
+@pytest.mark.parametrize(("probability", "text"), [(0.3, "at my heels"), (0.6, "at my heals")])
+def test_of_two_that_sound_alike_the_improbable_term_gives_way(
+    probability: float, text: str
+) -> None:
+    """To a word that fits as well and of which the model is sure; a probable term does not."""
+    model = _Model({("heals",): "at my heals", (): "at my heels"})
+    ear = _Ear({"heals": 0.2, "heels": 0.2})
+    told = Guard().write([_offer("heals", probability)], model, ear=ear)
+    assert _text(told.words) == text
+
+
+def test_a_term_that_was_cleared_is_told_again() -> None:
+    """What was doubted beside a term that is refused does not go with it."""
+    model = _Model(
+        {
+            ("heals", "popham"): "popham at my heals",
+            (): "parfum at my heels",
+            ("popham",): "popham at my heels",
+        },
+        probability={"parfum": 0.2},
+    )
+    ear = _Ear({"heals": 0.2, "heels": 0.2, "popham": 0.3, "parfum": 0.1})
+    offered = [_offer("heals", 0.3), _offer("popham", 0.3)]
+    told = Guard().write(offered, model, ear=ear)
+    assert _text(told.words) == "popham at my heels"
+    assert model.asked == [("heals", "popham"), (), ("popham",)]
+
+
 def test_a_term_of_which_the_model_itself_is_sure_is_not_questioned() -> None:
     """Unless there is no such sound at all."""
     model = _Model({("defacing",): "defacing", (): "facing"}, probability={"defacing": 0.3})

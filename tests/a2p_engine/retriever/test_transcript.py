@@ -136,9 +136,29 @@ def test_the_greatest_doubt_and_the_rarest_word_of_a_stretch_count() -> None:
     reading = _reading("a" * 10 + "b" * 10 + "c" * 10, *words, rarities=(9.0, 2.0, 4.0))
     doubt, rarity = reading.features(
         np.zeros(4, np.float32), _ints(8, 21, 11, 0), _ints(22, 22, 28, 30)
-    ).T[2:]
+    ).T[2:4]
     assert doubt == pytest.approx([0, np.log(0.001 / 0.999), 0, np.log(4)], abs=1e-3)
     assert rarity.tolist() == [2, 4, 4, 9]
+
+
+def test_pauses_are_no_doubt() -> None:
+    """A stretch of a sure word and the silence behind it is as sure as the word."""
+    reading = _reading("a" * 10 + "b" * 20, _word("a", 0, 10, 0.9), rarities=(9.0,))
+    doubt = reading.features(np.zeros(2, np.float32), _ints(0, 4), _ints(10, 24)).T[2]
+    assert doubt == pytest.approx([np.log(0.1 / 0.9)] * 2)
+
+
+def test_a_sure_text_that_fits_explains_what_is_heard() -> None:
+    """One that does not fit explains less, and one that is unsure nothing."""
+    word = _word("a", 0, 10, 0.9)
+    fitting = _reading("a" * 10, word, rarities=(9.0,))
+    other = _reading("b" * 10, word, rarities=(9.0,))
+    unsure = _reading("a" * 10, _word("a", 0, 10, 0.3), rarities=(9.0,))
+    span = np.zeros(1, np.float32), _ints(0), _ints(10)
+    explained = [float(each.features(*span)[0, 4]) for each in (fitting, other, unsure)]
+    assert explained[0] == pytest.approx(np.log(9), abs=0.01)
+    assert explained[1] < 0.5 * explained[0]
+    assert explained[2] == 0
 
 
 def test_a_stretch_is_covered_where_all_of_it_was_written_untold() -> None:

@@ -52,7 +52,7 @@ class _Reading:
 
     def features(self, cost: Any, start: npt.NDArray[np.int32], end: Any) -> Any:
         margin = np.where(np.isin(start // 10, self.said), 8, -2) + np.sin(start)
-        return np.stack([margin, *np.zeros((3, len(start)))], axis=1).astype(np.float32)
+        return np.stack([margin, *np.zeros((4, len(start)))], axis=1).astype(np.float32)
 
     def covers(self, start: npt.NDArray[np.int32], end: Any) -> Any:
         return np.ones(len(start), np.bool_)
