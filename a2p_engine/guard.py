@@ -37,8 +37,9 @@ UNSURE = 0.2  # ... is less probable: rarely said
 BETTER_BY = 0.25
 SURE = 0.5
 # A term that is less probable than not, as one of several sound-alikes is, loses to another reading
-# of which the model is sure unless it fits better than that.
+# of which the model is as sure as this unless it fits better than that.
 LIKELY = 0.5
+VERY_SURE = 0.9
 # Word times are exact to about a syllable.
 MARGIN_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 # A refused term is offered again when it has become so many times more probable.
@@ -249,9 +250,11 @@ def _outdone(doubt: Doubt, without: Hypothesis, ear: Ear) -> bool:
     other = ear.text("".join(word.text for word in reading), doubt.heard) if reading else None
     if other is None or 2 * other.length < doubt.fit.length:  # says little of this stretch
         return doubt.cost > HOPELESS_COST
-    sure = min(word.probability for word in reading) >= SURE
-    needed = BETTER_BY if doubt.offer.probability >= LIKELY else 0.0
-    return other.mean_cost + needed <= doubt.cost and (sure or doubt.cost > HOPELESS_COST)
+    sure = min(word.probability for word in reading)
+    if doubt.offer.probability < LIKELY and sure >= VERY_SURE:
+        return other.mean_cost <= doubt.cost
+    worse = other.mean_cost + BETTER_BY <= doubt.cost
+    return worse and (sure >= SURE or doubt.cost > HOPELESS_COST)
 
 
 def recites(hypothesis: Hypothesis) -> bool:
