@@ -56,7 +56,7 @@ def _by_size(results: Sequence[Result]) -> dict[str, Any]:
     """Recall over the number of terms, of the whole and of each stage."""
     lines = {f"@{k}": _points([r.recall["all"] for r in results], k) for k in _DEPTHS}
     for stage in results[0].stages:
-        name = f"{stage.replace('_', ' ')} alone, @{_STAGE_DEPTH}"
+        name = f"@{_STAGE_DEPTH}, {stage.replace('_', ' ')}"
         lines[name] = _points([r.stages[stage] for r in results], _STAGE_DEPTH)
     sizes = [result.size for result in results]
     return {"x": sizes, "x_label": "terms in the glossary", "log": True, "lines": lines}
@@ -117,7 +117,7 @@ def _tradeoff(results: Sequence[Result]) -> dict[str, Any]:
 def _draw_recall(axes: Axes, data: dict[str, Any]) -> None:
     places = data["x"] if data["log"] else range(len(data["x"]))
     for name, line in data["lines"].items():
-        style = "--" if "alone" in name else "-"
+        style = "--" if "," in name else "-"
         (drawn,) = axes.plot(places, line["value"], f"o{style}", markersize=4, label=name)
         if None not in line["low"]:
             axes.fill_between(
