@@ -81,7 +81,6 @@ class Reading:
             rarities: how rare each word is.
         """
         frames = len(costs)
-        self._words = transcript.words
         covered = min(transcript.frames, frames)
         symbols = np.array([s for word in pronunciations for s in word], np.int64)
         written = aligned_costs(costs[:covered], symbols)

@@ -97,7 +97,7 @@ def retrieval(
         str, typer.Option(help="kitchen, babble, white, music or an audio file.")
     ] = "kitchen",
     stages: Annotated[
-        bool, typer.Option("--stages", help="Also rank by each of the two heads alone.")
+        bool, typer.Option("--stages", help="Also rank without the text and by each head alone.")
     ] = False,
     ticks: Annotated[
         float | None,
