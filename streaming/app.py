@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from streaming.audio import CHANNELS, ENCODINGS, SAMPLE_RATES_HZ
+from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ
+from streaming.commands import TASKS
 from streaming.connection import Connection
+from streaming.dialects import DIALECTS, DialectBuilder
+from streaming.dialects.base import Handshake
 from streaming.events import PROTOCOL_VERSION
 from streaming.hub import Hub
-from streaming.protocol import TASKS
 from streaming.vad import DETECTORS
 
 
 def create_app(hub: Hub) -> Starlette:
     """The ASGI application around a hub."""
 
-    async def socket(websocket: WebSocket) -> None:
-        await Connection(websocket, hub).serve()
+    def speaks(build: DialectBuilder) -> Callable[[WebSocket], Awaitable[None]]:
+        async def socket(websocket: WebSocket) -> None:
+            dialect = build(handshake_of(websocket), hub.offer, hub.settings)
+            await Connection(websocket, hub, dialect).serve()
+
+        return socket
 
     async def health(_: Request) -> JSONResponse:
         state = {"status": "stopping" if hub.draining else "ok", "sessions": hub.sessions}
@@ -34,13 +41,24 @@ def create_app(hub: Hub) -> Starlette:
         return JSONResponse(describe(hub))
 
     routes: list[BaseRoute] = [
-        WebSocketRoute("/ws", socket),
+        *(WebSocketRoute(path, speaks(build)) for path, build in DIALECTS.items()),
         Route("/healthz", health),
         Route("/api/info", info),
     ]
     if hub.settings.web_directory.is_dir():
         routes.append(Mount("/", StaticFiles(directory=hub.settings.web_directory, html=True)))
     return Starlette(routes=routes)
+
+
+def handshake_of(connection: HTTPConnection) -> Handshake:
+    """What a client said in its HTTP request."""
+    return Handshake(
+        path=connection.url.path,
+        query=tuple(connection.query_params.multi_items()),
+        headers=dict(connection.headers),
+        subprotocols=tuple(connection.scope.get("subprotocols", ())),
+        peer=connection.client.host if connection.client else "",
+    )
 
 
 def describe(hub: Hub) -> dict[str, Any]:
@@ -56,7 +74,7 @@ def describe(hub: Hub) -> dict[str, Any]:
         "glossaries": {name: len(terms) for name, terms in hub.glossaries.items()},
         "default_glossary": settings.default_glossary,
         "audio": {
-            "encodings": list(ENCODINGS),
+            "encodings": list(PCM_ENCODINGS),
             "sample_rates_hz": list(SAMPLE_RATES_HZ),
             "channels": list(CHANNELS),
         },

@@ -11,13 +11,34 @@ import soxr
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 from streaming.errors import TruncatedAudio
 
-Encoding = Literal["pcm_s16le", "pcm_f32le"]
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
 ENCODINGS: dict[Encoding, np.dtype[np.generic]] = {
     "pcm_s16le": np.dtype("<i2"),
     "pcm_f32le": np.dtype("<f4"),
+    "mulaw": np.dtype("u1"),
+    "alaw": np.dtype("u1"),
 }
+PCM_ENCODINGS: tuple[Encoding, ...] = ("pcm_s16le", "pcm_f32le")
 SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 32_000, 44_100, 48_000)
 CHANNELS = (1, 2)
+
+
+def _mulaw_table() -> Samples:
+    """Linear value of each code of G.711's mu-law (ITU-T G.711, table 2)."""
+    code = ~np.arange(256, dtype=np.int32) & 0xFF
+    magnitude = (((code & 0x0F) << 3) + 0x84 << ((code & 0x70) >> 4)) - 0x84
+    return np.where(code & 0x80, -magnitude, magnitude).astype(np.float32) / 32768.0
+
+
+def _alaw_table() -> Samples:
+    """Linear value of each code of G.711's A-law (ITU-T G.711, table 1)."""
+    code = np.arange(256, dtype=np.int32) ^ 0x55
+    exponent, mantissa = (code & 0x70) >> 4, (code & 0x0F) << 4
+    above = np.where(exponent == 0, mantissa + 8, mantissa + 0x108 << np.maximum(exponent - 1, 0))
+    return np.where(code & 0x80, above, -above).astype(np.float32) / 32768.0
+
+
+COMPANDED: dict[Encoding, Samples] = {"mulaw": _mulaw_table(), "alaw": _alaw_table()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,17 +65,38 @@ class AudioDecoder:
     def __init__(self, audio_format: AudioFormat) -> None:
         self._format = audio_format
         self._rest = b""  # the beginning of a sample whose other bytes have not come yet
+        self._frames = 0
         self._resampler: soxr.ResampleStream | None = None
         if audio_format.sample_rate_hz != SAMPLE_RATE_HZ:
             self._resampler = soxr.ResampleStream(
                 audio_format.sample_rate_hz, SAMPLE_RATE_HZ, num_channels=1, dtype="float32"
             )
 
+    @property
+    def frames(self) -> int:
+        """Whole frames (samples of all channels, at the rate of the stream) taken so far."""
+        return self._frames
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the stream."""
+        return self._format.sample_rate_hz
+
+    def realign(self) -> None:
+        """Forget the beginning of an incomplete frame: what follows begins with a whole one."""
+        self._rest = b""
+
+    def silence(self, frames: int) -> bytes:
+        """Bytes of silence of that length."""
+        zero = {"mulaw": b"\xff", "alaw": b"\xd5"}.get(self._format.encoding, b"\0")
+        return zero * (frames * self._format.frame_bytes)
+
     def decode(self, data: bytes) -> Samples:
         """All samples that the bytes so far complete; resampling holds back a few milliseconds."""
         data = self._rest + data
         whole = len(data) - len(data) % self._format.frame_bytes
         self._rest = data[whole:]
+        self._frames += whole // self._format.frame_bytes
         return self._resample(self._to_mono(data[:whole]), last=False)
 
     def finish(self) -> Samples:
@@ -75,7 +117,9 @@ class AudioDecoder:
 
     def _to_mono(self, data: bytes) -> Samples:
         values = np.frombuffer(data, ENCODINGS[self._format.encoding])
-        if self._format.encoding == "pcm_s16le":
+        if self._format.encoding in COMPANDED:
+            samples = COMPANDED[self._format.encoding][values]
+        elif self._format.encoding == "pcm_s16le":
             samples = values.astype(np.float32) / 32768.0
         else:
             # A NaN would poison the resampler's and the detector's memory for good.

@@ -2,76 +2,92 @@
 
 It ends when the first of them ends: the worker when the session has ended, the reader when the
 client has gone or broken the protocol, any of them on an error. Then what is still to be told is
-written, and the socket is closed with the code that says why.
+written, and the socket is closed with the code that says why. A session that can be resumed stays
+behind for a while when its client is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from a2p_engine.errors import A2PError
+from streaming.commands import Audio, Command, Discard, EditGlossary, Flush, Resume, Start, Stop
+from streaming.dialects.base import Dialect, Goodbye, Message
+from streaming.dialects.native import Native
 from streaming.errors import (
-    BadCommand,
     BadStart,
+    IdleTimeout,
+    ProtocolError,
     ServerFull,
     ShuttingDown,
     SlowReader,
     StartTimeout,
-    answer_to,
-    error_event,
+    TakenOver,
 )
-from streaming.events import Error, Event
 from streaming.hub import Hub
+from streaming.live_session import LiveSession
 from streaming.outbox import Outbox
-from streaming.protocol import Audio, Command, EditGlossary, Flush, Protocol, Start, Stop
 from streaming.runner import SessionRunner
 
 logger = logging.getLogger(__name__)
 
 GOODBYE_TIMEOUT_S = 5.0  # how long a client may take to read its last events
-NORMAL_CLOSE = 1000
+LEFT_ON_PURPOSE = {1000, 1001}  # close codes of clients that will not come back
 Result = TypeVar("Result")
 
 ABORT_EXTENSION = "a2p.abort"  # scope extension of server.py that drops a connection at once
 
 
 class Connection:
-    """Serves one WebSocket from accept to close."""
+    """Serves one WebSocket from accept to close, in the dialect of its route."""
 
-    def __init__(self, websocket: WebSocket, hub: Hub) -> None:
+    def __init__(self, websocket: WebSocket, hub: Hub, dialect: Dialect) -> None:
         self._socket = websocket
         self._hub = hub
-        self._protocol = Protocol(hub.offer)
+        self._dialect = dialect
         self._outbox = Outbox(hub.settings.max_unread_events)
+        self._session: LiveSession | None = None
+        self._commands: deque[Command] = deque()  # received, not yet carried out
+        self._writer: asyncio.Task[NoReturn] | None = None
         self._shutdown = asyncio.Event()
-        self._muted = False
+        self._taken_over = False
 
     def shut_down(self) -> None:
         """Deliver last finals and close, soon."""
         self._shutdown.set()
 
+    def take_over(self) -> None:
+        """Leave the session to the connection that resumed it; nothing is written from now on."""
+        self._taken_over = True
+        if self._writer is not None:
+            self._writer.cancel()
+
     async def serve(self) -> None:
         """Serve the client until it or the server has had enough."""
-        await self._socket.accept()
-        writer = asyncio.create_task(self._write())
+        await self._socket.accept(subprotocol=self._dialect.subprotocol)
+        self._write_from(self._outbox)
         try:
-            await self._say_goodbye(writer, await self._run(writer))
+            error = await self._run()
+            await self._leave(error)
+            await self._say_goodbye(error)
         finally:
             self._hub.release(self)
-            await _cancel(writer)
+            await _cancel(self._writer)
 
-    async def _run(self, writer: asyncio.Task[None]) -> Exception | None:
+    async def _run(self) -> Exception | None:
         """Run the session; returns what ended it, None for good order."""
         try:
             self._hub.admit(self)
-            start = await _first_of(self._receive_start(), self._refuse_at_shutdown())
-            runner = await self._hub.open_session(start, self._tell)
-            await self._run_session(runner, start, writer)
+            self._react(*self._dialect.greet())
+            first = await _first_of(self._first_command(), self._refuse_at_shutdown())
+            self._session = await self._join(first)
+            await self._serve_session(self._session)
         except (A2PError, WebSocketDisconnect) as error:
             return error
         except Exception as error:
@@ -79,69 +95,101 @@ class Connection:
             return error
         return None
 
-    async def _run_session(
-        self, runner: SessionRunner, start: Start, writer: asyncio.Task[None]
-    ) -> None:
-        worker = asyncio.create_task(runner.work())
-        try:
-            await _first_of(
-                asyncio.shield(worker),
-                self._read(runner),
-                self._stop_at_shutdown(runner),
-                self._report(runner, start.options.stats_interval_ms),
-                self._outbox.overflow(),
-                asyncio.shield(writer),
-            )
-        finally:
-            if self._hub.publishes and not worker.done():
-                await self._wind_up(runner, worker)
-            await _cancel(worker)
-            await runner.close()
+    async def _serve_session(self, session: LiveSession) -> None:
+        writer = self._writer
+        assert writer is not None  # it runs from the beginning
+        await _first_of(
+            asyncio.shield(session.worker),
+            self._read(session.runner),
+            self._stop_at_shutdown(session.runner),
+            self._report(session.runner, session.stats_interval_ms),
+            session.outbox.overflow(),
+            asyncio.shield(writer),
+        )
 
-    async def _wind_up(self, runner: SessionRunner, worker: asyncio.Task[None]) -> None:
-        """Have the last words captioned for publishers, although the client will not see them."""
-        self._muted = True
-        try:
-            async with asyncio.timeout(self._hub.settings.shutdown_timeout_s):
-                await runner.stop()
-                await asyncio.shield(worker)
-        except (A2PError, TimeoutError) as error:
-            logger.warning("a session was broken off: %s", error)
+    # The session: begun, taken up again, left behind
+
+    async def _join(self, first: Command) -> LiveSession:
+        if isinstance(first, Start):
+            return await self._hub.open_session(first, self, self._dialect, self._outbox)
+        if isinstance(first, Resume):
+            return await self._resume(first)
+        raise BadStart("the first message must begin a session")
+
+    async def _resume(self, resume: Resume) -> LiveSession:
+        """Go on where the client's last connection broke; what it missed is sent first."""
+        session = self._hub.find_session(resume)
+        assert isinstance(session.dialect, Native)  # no other dialect makes a ``Resume``
+        missed = session.dialect.replay(resume.last_seq)
+        resumed = await self._hub.rejoin(session, resume, self)
+        await _cancel(self._writer)
+        self._dialect, self._outbox = session.dialect, session.outbox
+        self._write_from(session.outbox, (*session.dialect.send(resumed), *missed))
+        return session
+
+    async def _leave(self, error: Exception | None) -> None:
+        """End the session, or leave it for a connection to come."""
+        session, self._session = self._session, None
+        if session is None or isinstance(error, TakenOver):
+            return
+        lost = isinstance(error, WebSocketDisconnect) and error.code not in LEFT_ON_PURPOSE
+        if lost and session.token and not self._hub.draining:
+            self._hub.keep(session, self)
+        else:
+            await self._hub.end_session(session)
 
     # Reading
 
-    async def _receive_start(self) -> Start:
-        timeout_s = self._hub.settings.start_timeout_s
+    async def _first_command(self) -> Command:
+        native = isinstance(self._dialect, Native)
+        timeout_s = self._hub.settings.start_timeout_s if native else None
         try:
             async with asyncio.timeout(timeout_s):
-                command = await self._receive()
+                return await self._next_command()
         except TimeoutError:
             raise StartTimeout(f"no 'start' message came within {timeout_s:g} s") from None
-        if not isinstance(command, Start):
-            raise BadStart("the first message must be 'start'")
-        return command
 
     async def _read(self, runner: SessionRunner) -> NoReturn:
         stopped = False
         while True:
-            try:
-                command = await self._receive()
-            except BadCommand as error:
-                self._outbox.put(error_event(error, fatal=False))
-                continue
+            command = await self._next_command()
             if stopped:
                 continue  # audio that was under way when the client stopped
             stopped = isinstance(command, Stop)
             await _carry_out(command, runner)
 
-    async def _receive(self) -> Command:
-        message = await self._socket.receive()
+    async def _next_command(self) -> Command:
+        while not self._commands:
+            await self._receive()
+        return self._commands.popleft()
+
+    async def _receive(self) -> None:
+        message = await self._next_message()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006))
         text = message.get("text")
-        if text is not None:
-            return self._protocol.receive_text(text)
-        return self._protocol.receive_bytes(message["bytes"])
+        try:
+            if text is not None:
+                self._react(*self._dialect.receive_text(text))
+            else:
+                self._react(*self._dialect.receive_bytes(message["bytes"]))
+        except ProtocolError as error:
+            answer = self._dialect.refuse(error)
+            if answer is None:
+                raise
+            self._react((), answer)
+
+    async def _next_message(self) -> Any:
+        try:
+            async with asyncio.timeout(self._dialect.idle_timeout_s):
+                return await self._socket.receive()
+        except TimeoutError:
+            raise IdleTimeout(f"nothing came for {self._dialect.idle_timeout_s:g} s") from None
+
+    def _react(self, commands: Sequence[Command], replies: Sequence[Message]) -> None:
+        self._commands.extend(commands)
+        for reply in replies:
+            self._outbox.put(reply)
 
     # Stopping
 
@@ -156,10 +204,6 @@ class Connection:
 
     # Writing
 
-    def _tell(self, event: Event) -> None:
-        if not self._muted:
-            self._outbox.put(event)
-
     async def _report(self, runner: SessionRunner, interval_ms: int) -> NoReturn:
         """Tell statistics in intervals; 0 means never."""
         while interval_ms:
@@ -167,12 +211,24 @@ class Connection:
             self._outbox.put(runner.stats(self._hub.sessions))
         await _for_ever()
 
-    async def _write(self) -> NoReturn:
-        while True:
-            event = await self._outbox.get()
-            await self._socket.send_text(self._protocol.send(event))
+    def _write_from(self, outbox: Outbox, first: Sequence[str] = ()) -> None:
+        self._writer = asyncio.create_task(self._write(outbox, first))
 
-    async def _say_goodbye(self, writer: asyncio.Task[None], error: Exception | None) -> None:
+    async def _write(self, outbox: Outbox, first: Sequence[str]) -> NoReturn:
+        try:
+            for text in first:
+                await self._socket.send_text(text)
+            while True:
+                message = await outbox.get()
+                texts = (message,) if isinstance(message, str) else self._dialect.send(message)
+                for text in texts:
+                    await self._socket.send_text(text)
+        except asyncio.CancelledError:
+            if self._taken_over:
+                raise TakenOver("the session goes on over another connection") from None
+            raise
+
+    async def _say_goodbye(self, error: Exception | None) -> None:
         """Write what is left, tell the error, close."""
         if isinstance(error, WebSocketDisconnect):
             return
@@ -180,9 +236,6 @@ class Connection:
             if isinstance(error, SlowReader):
                 raise error
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                if error is not None:
-                    self._outbox.put(self._fatal(error))
-                await _first_of(self._outbox.drained(), asyncio.shield(writer))
                 await self._close(error)
         except (TimeoutError, SlowReader):
             logger.warning("dropped a client that does not read its events")
@@ -190,17 +243,26 @@ class Connection:
         except WebSocketDisconnect:
             logger.debug("the client left before its last events")
 
-    def _fatal(self, error: Exception) -> Error:
-        full = isinstance(error, ServerFull)
-        retry_after_s = self._hub.settings.retry_after_s if full else None
-        return error_event(error, fatal=True, retry_after_s=retry_after_s)
-
     async def _close(self, error: Exception | None) -> None:
-        if error is None:
-            await self._socket.close(NORMAL_CLOSE)
-        else:
-            answer = answer_to(error)
-            await self._socket.close(answer.close, answer.code)
+        if isinstance(error, TakenOver):  # the queue belongs to another connection now
+            await _cancel(self._writer)
+            self._outbox = Outbox(self._hub.settings.max_unread_events)
+            self._write_from(self._outbox)
+        await self._write_all()
+        end = self._goodbye(error)
+        self._react((), end.messages)
+        await self._write_all()
+        await self._socket.close(end.code, end.reason)
+
+    async def _write_all(self) -> None:
+        """Wait until everything is written; raises what the writer ended with, if it ended."""
+        assert self._writer is not None
+        await _first_of(self._outbox.drained(), asyncio.shield(self._writer))
+
+    def _goodbye(self, error: Exception | None) -> Goodbye:
+        """Only after everything else is said, as the dialect may have to sum up."""
+        full = isinstance(error, ServerFull)
+        return self._dialect.goodbye(error, self._hub.settings.retry_after_s if full else None)
 
 
 async def _carry_out(command: Command, runner: SessionRunner) -> None:
@@ -211,6 +273,8 @@ async def _carry_out(command: Command, runner: SessionRunner) -> None:
             runner.edit_glossary(command)
         case Flush():
             runner.flush()
+        case Discard():
+            await runner.discard()
         case Stop():
             await runner.stop()
 
@@ -234,6 +298,7 @@ async def _for_ever() -> NoReturn:
         await asyncio.Event().wait()
 
 
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _cancel(task: asyncio.Task[Any] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -7,10 +7,18 @@ A2PError (a2p_engine.errors)
     │   ├── BadJson           a text message is not a JSON object
     │   ├── BadStart          the first message is not a ``start`` the server understands
     │   ├── BadOption         ``start`` asks for a value that is not offered
+    │   ├── UnknownResume     there is no such session (any more) to go on with
     │   └── BadCommand        a later message is not understood; the session goes on
     ├── TruncatedAudio        the audio ended inside a sample; the session goes on
     ├── StartTimeout          no ``start`` came in time
+    ├── IdleTimeout           nothing at all came for too long
+    ├── TakenOver             another connection resumed the session
     ├── ServerFull            all sessions are taken
+    ├── RateLimited           a client or an address has had its share for now
+    ├── Unauthorised          no valid API key came along
+    ├── Forbidden             the key, or the page's origin, does not allow it
+    ├── TooManyMessages       a flood of messages that carry next to no audio
+    ├── SessionTooLong        the session is as old as it may become
     ├── SlowReader            the client does not read its events
     ├── ClientGone            the session was broken off; told to publishers
     ├── ShuttingDown          the server is stopping
@@ -52,6 +60,10 @@ class BadOption(ProtocolError):
     """``start`` asks for a value that is not offered."""
 
 
+class UnknownResume(ProtocolError):
+    """There is no such session to go on with, or not from there; start a new one."""
+
+
 class BadCommand(ProtocolError):
     """A message after ``start`` is not understood; the session goes on without it."""
 
@@ -64,8 +76,44 @@ class StartTimeout(StreamingError):
     """No ``start`` came in time."""
 
 
+class IdleTimeout(StreamingError):
+    """Nothing at all came for too long."""
+
+
+class TakenOver(StreamingError):
+    """The client has resumed the session over another connection; this one is of no use."""
+
+
 class ServerFull(StreamingError):
     """All sessions are taken."""
+
+
+class RateLimited(StreamingError):
+    """A client or an address has had its share for now.
+
+    Attributes:
+        retry_after_s: when there will be more.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthorised(StreamingError):
+    """No valid API key came along; the text says nothing that would help to guess one."""
+
+
+class Forbidden(StreamingError):
+    """The key does not open the scope, or a page of this origin may not use the server."""
+
+
+class TooManyMessages(StreamingError):
+    """A flood of messages that carry next to no audio."""
+
+
+class SessionTooLong(StreamingError):
+    """The session is as old as it may become; the client may open another."""
 
 
 class SlowReader(StreamingError):
@@ -97,8 +145,11 @@ ANSWERS: dict[type[Exception], Answer] = {
     BadStart: Answer("bad_start", 1008),
     BadOption: Answer("bad_option", 1008),
     BadCommand: Answer("bad_command", 1008),
+    UnknownResume: Answer("unknown_session", 1008),
     ProtocolError: Answer("protocol_error", 1008),
     StartTimeout: Answer("start_timeout", 1008),
+    IdleTimeout: Answer("idle_timeout", 1008),
+    TakenOver: Answer("taken_over", 1008),
     TruncatedAudio: Answer("truncated_audio", 1008),
     AudioError: Answer("bad_audio", 1008),
     GlossaryError: Answer("bad_glossary", 1008),
@@ -106,6 +157,11 @@ ANSWERS: dict[type[Exception], Answer] = {
     ModelError: Answer("model_failed", 1011),
     ShuttingDown: Answer("shutting_down", 1012),
     ServerFull: Answer("full", 1013),
+    RateLimited: Answer("rate_limited", 1013),
+    Unauthorised: Answer("unauthorised", 1008),
+    Forbidden: Answer("forbidden", 1008),
+    TooManyMessages: Answer("too_many_messages", 1008),
+    SessionTooLong: Answer("session_too_long", 1008),
     ClientGone: Answer("client_gone", 1006),
     SlowReader: Answer("slow_reader", 1013),
     Exception: Answer("internal", 1011),

@@ -14,6 +14,7 @@ from a2p_engine.types import SAMPLE_RATE_HZ, TermHit, Word
 
 PROTOCOL_VERSION = 1
 MAX_LISTED_REJECTIONS = 20
+INTERNAL = {"wire": False}  # metadata of fields for dialects that ask for more than the native one
 
 EndReason = Literal["endpoint", "max_length", "flush", "stop"]
 Rejections = tuple[tuple[str, str], ...]
@@ -47,7 +48,7 @@ def _wire_fields(record: Any) -> dict[str, Any]:
     return {
         _wire_name(item.name): _wire_value(item.name, getattr(record, item.name))
         for item in fields(record)
-        if not (isinstance(record, Word) and item.name == "text")
+        if not (isinstance(record, Word) and item.name == "text") and item.metadata != INTERNAL
     }
 
 
@@ -77,6 +78,9 @@ class SessionStarted(Event):
         glossary_version: counts up from 1 with each edit.
         glossary_terms: number of terms in force.
         rejected: (entry, reason) of glossary entries that were not taken.
+        resume_token: secret with which another connection can go on with the session; empty when
+            it can not be resumed. Told to the client alone.
+        resume_window_s: how long the session waits for that.
     """
 
     type: ClassVar[str] = "session.started"
@@ -88,13 +92,17 @@ class SessionStarted(Event):
     glossary_version: int = 1
     glossary_terms: int = 0
     rejected: Rejections = ()
+    resume_token: str = field(default="", repr=False)
+    resume_window_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """See ``Event.to_dict``; the glossary's fields are grouped."""
+        """See ``Event.to_dict``; the glossary's fields are grouped, and those of a resume."""
+        resume = {"token": self.resume_token, "window_s": self.resume_window_s}
         return {
             "type": self.type,
             "session_id": self.session_id,
             "protocol": PROTOCOL_VERSION,
+            **({"resume": resume} if self.resume_token else {}),
             "audio": dict(self.audio),
             "language": self.language,
             "task": self.task,
@@ -105,6 +113,21 @@ class SessionStarted(Event):
                 **_rejections(self.rejected),
             },
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionResumed(Event):
+    """A new connection goes on with the session; what was missed follows.
+
+    Attributes:
+        next_frame: the audio frame (at the client's rate) to go on with.
+        skipped_frames: frames that were lost and count as silence.
+    """
+
+    type: ClassVar[str] = "session.resumed"
+    session_id: str
+    next_frame: int
+    skipped_frames: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +157,8 @@ class Partial(Event):
         end_sample: index up to which audio was heard.
         committed: text that will not change any more.
         volatile: text behind it that may still change; the two are joined as they are.
+        words: the words of both, with times.
+        language: language of the text.
     """
 
     type: ClassVar[str] = "partial"
@@ -144,6 +169,8 @@ class Partial(Event):
     committed: str
     volatile: str
     terms: tuple[TermHit, ...] = ()
+    words: tuple[Word, ...] = field(default=(), metadata=INTERNAL)
+    language: str = field(default="", metadata=INTERNAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,10 +16,13 @@ from a2p_engine.types import SessionOptions, Term
 from streaming import vad
 from streaming.audio import AudioDecoder
 from streaming.backend import Backend
+from streaming.commands import GlossaryChoice, Offer, Resume, Start
+from streaming.dialects.base import Dialect
 from streaming.engine_room import EngineRoom
-from streaming.errors import ServerFull, ShuttingDown
-from streaming.events import Event, SessionStarted
-from streaming.protocol import GlossaryChoice, Offer, Start
+from streaming.errors import ServerFull, ShuttingDown, UnknownResume
+from streaming.events import Event, SessionResumed, SessionStarted
+from streaming.live_session import LiveSession
+from streaming.outbox import Outbox
 from streaming.publishers.base import Publisher
 from streaming.runner import SessionRunner
 from streaming.segmenter import SegmenterConfig
@@ -39,6 +42,10 @@ class Connected(Protocol):
 
     def shut_down(self) -> None:
         """Deliver last finals and close, soon."""
+        ...
+
+    def take_over(self) -> None:
+        """Leave the session to another connection."""
         ...
 
 
@@ -91,7 +98,9 @@ class Hub:
         self._room = EngineRoom(engine, settings.workers)
         self._publishers = publishers
         self._connected: set[Connected] = set()
-        self._none_connected = asyncio.Event()
+        self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
+        self._kept: dict[str, asyncio.Task[None]] = {}  # of them, those without a connection
+        self._none_left = asyncio.Event()
 
     @property
     def offer(self) -> Offer:
@@ -101,13 +110,8 @@ class Hub:
 
     @property
     def sessions(self) -> int:
-        """Connections at present."""
-        return len(self._connected)
-
-    @property
-    def publishes(self) -> bool:
-        """Whether others than the clients follow the sessions."""
-        return bool(self._publishers)
+        """Connections at present, and sessions that wait for theirs to come back."""
+        return len(self._connected) + len(self._kept)
 
     async def start(self) -> None:
         """Start the publishers."""
@@ -132,36 +136,60 @@ class Hub:
         """
         if self.draining:
             raise ShuttingDown("the server is stopping")
-        if self.sessions >= self.settings.max_sessions:
-            raise ServerFull(f"all {self.settings.max_sessions} sessions are taken; try again")
+        # Whoever comes back to a session that is kept needs no further place.
+        if self.sessions - len(self._kept) >= self.settings.max_sessions:
+            raise self._full()
         self._connected.add(connection)
 
     def release(self, connection: Connected) -> None:
         """Give a connection's place back; does nothing for one that was not admitted."""
         self._connected.discard(connection)
-        if not self._connected:
-            self._none_connected.set()
+        self._note_departure()
 
     async def drain(self) -> None:
         """Admit no one any more and see everyone out, within the time the settings allow."""
         self.draining = True
-        self._none_connected.clear()
+        self._none_left.clear()
         for connection in tuple(self._connected):
             connection.shut_down()
-        if not self._connected:
+        for waiting in tuple(self._kept.values()):
+            waiting.cancel()
+        if not self.sessions:
             return
         try:
             async with asyncio.timeout(self.settings.shutdown_timeout_s):
-                await self._none_connected.wait()
+                await self._none_left.wait()
         except TimeoutError:
             logger.warning("%d sessions did not end in time", self.sessions)
 
-    async def open_session(self, start: Start, emit: Callable[[Event], None]) -> SessionRunner:
+    async def open_session(
+        self, start: Start, owner: Connected, dialect: Dialect, outbox: Outbox
+    ) -> LiveSession:
         """Open a session with the engine and tell that it has started.
 
         Raises:
+            ServerFull: there is no place.
             A2PError: the engine refuses it.
         """
+        if self.sessions > self.settings.max_sessions:
+            raise self._full()
+        window_s = self.settings.resume_window_s
+        token = secrets.token_urlsafe(16) if start.resumable and window_s else ""
+        session = LiveSession(
+            secrets.token_hex(8), token, dialect, outbox, start.options.stats_interval_ms
+        )
+        runner, started = await self._runner(start, session)
+        session.begin(runner)
+        session.attach(owner)
+        if token:
+            self._sessions[session.session_id] = session
+        session.tell(replace(started, resume_token=token, resume_window_s=window_s))
+        self._publish(session.session_id, started)
+        return session
+
+    async def _runner(
+        self, start: Start, session: LiveSession
+    ) -> tuple[SessionRunner, SessionStarted]:
         options = SessionOptions(
             language=start.language,
             task=start.task,
@@ -173,9 +201,8 @@ class Hub:
         handle, info = await self._room.prepare(
             partial(self.engine.open, options, terms, index=index)
         )
-        session_id = secrets.token_hex(8)
         started = SessionStarted(
-            session_id=session_id,
+            session_id=session.session_id,
             audio=asdict(start.audio),
             language=start.language,
             task=start.task,
@@ -184,22 +211,84 @@ class Hub:
             glossary_terms=info.terms,
             rejected=(*rejected, *info.rejected),
         )
-        emit(started)
-        self._publish(session_id, started)
-        return SessionRunner(
+        runner = SessionRunner(
             self._room,
             handle,
             SessionCore(handle, self._session_config(start), detector),
             AudioDecoder(start.audio),
-            emit=emit,
-            publish=partial(self._publish, session_id),
+            emit=session.tell,
+            publish=partial(self._publish, session.session_id),
             max_backlog_s=self.settings.max_backlog_s,
         )
+        return runner, started
+
+    # Sessions between two connections
+
+    def find_session(self, resume: Resume) -> LiveSession:
+        """The session that a client wants to go on with.
+
+        Raises:
+            UnknownResume: there is none of that name and token.
+        """
+        session = self._sessions.get(resume.session_id)
+        token = session.token if session is not None else ""
+        if session is None or not secrets.compare_digest(token.encode(), resume.token.encode()):
+            raise UnknownResume(
+                "there is no such session to go on with; it may have ended: start a new one"
+            )
+        return session
+
+    async def rejoin(
+        self, session: LiveSession, resume: Resume, owner: Connected
+    ) -> SessionResumed:
+        """Give a session to the connection that came back for it; any other one gives way.
+
+        Raises:
+            UnknownResume: too much audio was lost.
+        """
+        session.attach(owner)
+        if (waiting := self._kept.pop(session.session_id, None)) is not None:
+            waiting.cancel()
+        next_frame, skipped = await session.runner.rejoin(
+            resume.first_frame, self.settings.max_backlog_s
+        )
+        return SessionResumed(
+            session_id=session.session_id, next_frame=next_frame, skipped_frames=skipped
+        )
+
+    def keep(self, session: LiveSession, owner: Connected) -> None:
+        """Keep a session whose connection broke, for a while."""
+        if session.detach(owner):
+            waiting = asyncio.create_task(self._end_unless_resumed(session))
+            self._kept[session.session_id] = waiting
+
+    async def _end_unless_resumed(self, session: LiveSession) -> None:
+        try:
+            await asyncio.sleep(self.settings.resume_window_s)
+        except asyncio.CancelledError:
+            if session.session_id not in self._kept:
+                return  # resumed; otherwise the server stops
+        await self.end_session(session)
+        self._kept.pop(session.session_id, None)
+        self._note_departure()
+
+    async def end_session(self, session: LiveSession) -> None:
+        """End a session that no connection will come back for."""
+        self._sessions.pop(session.session_id, None)
+        await session.end(self.settings.shutdown_timeout_s if self._publishers else 0)
+
+    def _note_departure(self) -> None:
+        if not self.sessions:
+            self._none_left.set()
+
+    def _full(self) -> ServerFull:
+        return ServerFull(f"all {self.settings.max_sessions} sessions are taken; try again")
 
     def _session_config(self, start: Start) -> SessionConfig:
         longest_s = min(SegmenterConfig().max_s, self.engine.max_segment_s - SEGMENT_MARGIN_S)
+        endpoint_s = start.options.endpoint_ms / 1000
         return SessionConfig(
-            segmenter=SegmenterConfig(max_s=longest_s),
+            segmenter=SegmenterConfig(max_s=longest_s, hangover_s=endpoint_s),
             partials=start.options.partials,
             partial_interval_s=start.options.partial_interval_ms / 1000,
             words=start.options.words,

@@ -11,7 +11,7 @@ from streaming.events import Event, Final, Partial, Stats
 
 
 class Outbox:
-    """Events on their way to one client.
+    """Events, and messages that are worded already, on their way to one client.
 
     A partial replaces an unsent partial of its segment and yields to the segment's final, and of
     statistics only the latest are kept; so a slow reader misses these first. Everything else is
@@ -20,13 +20,13 @@ class Outbox:
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | str] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._overflow = asyncio.Event()
 
-    def put(self, event: Event) -> None:
-        """Add an event; past the mark it is dropped, and ``overflow`` tells."""
+    def put(self, event: Event | str) -> None:
+        """Add one; past the mark it is dropped, and ``overflow`` tells."""
         stale = next((old for old in self._events if _supersedes(event, old)), None)
         if stale is not None:
             self._events.remove(stale)
@@ -37,8 +37,8 @@ class Outbox:
         self._filled.set()
         self._drained.clear()
 
-    async def get(self) -> Event:
-        """The next event; asking for one tells that the one before was sent."""
+    async def get(self) -> Event | str:
+        """The next one; asking for one tells that the one before was sent."""
         while not self._events:
             self._drained.set()
             self._filled.clear()
@@ -59,7 +59,7 @@ class Outbox:
         await self._drained.wait()
 
 
-def _supersedes(new: Event, old: Event) -> bool:
+def _supersedes(new: Event | str, old: Event | str) -> bool:
     if isinstance(old, Partial) and isinstance(new, Partial | Final):
         return old.segment_id == new.segment_id
     return isinstance(old, Stats) and isinstance(new, Stats)

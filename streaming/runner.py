@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from a2p_engine import glossary
 from a2p_engine.types import GlossaryInfo, Samples
 from streaming.audio import AudioDecoder
+from streaming.commands import EditGlossary
 from streaming.engine_room import EngineRoom
-from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, error_event
+from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownResume, error_event
 from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
-from streaming.protocol import EditGlossary
 from streaming.segmenter import samples
 from streaming.session import SessionCore
 
@@ -80,6 +80,29 @@ class SessionRunner:
     def flush(self) -> None:
         """End the open segment now."""
         self._tell(self._core.flush())
+
+    async def discard(self) -> None:
+        """Forget the audio that has no final yet."""
+        async with self._hearing:
+            self._tell(self._core.discard())
+
+    async def rejoin(self, first_frame: int, limit_s: float) -> tuple[int, int]:
+        """Make ready for another connection that can send audio from ``first_frame`` on.
+
+        Returns:
+            The frame to go on with, and how many were lost; they count as silence.
+
+        Raises:
+            UnknownResume: more than ``limit_s`` of audio were lost.
+        """
+        self._decoder.realign()
+        taken = self._decoder.frames
+        lost = max(0, first_frame - taken)
+        if lost > limit_s * self._decoder.sample_rate_hz:
+            raise UnknownResume(f"{lost} frames of audio were lost; accepted: {limit_s:g} s")
+        if lost and not self._core.finishing:
+            await self.receive_audio(self._decoder.silence(lost))
+        return taken + lost, lost
 
     async def stop(self) -> None:
         """End of audio, after the edits that came before it; harmless when it has ended already."""

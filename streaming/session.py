@@ -163,6 +163,13 @@ class SessionCore:
         self._flushes.append(self._last_id)
         return events + self._settle()
 
+    def discard(self) -> list[Event]:
+        """Forget all speech that has no final yet; what was shown of it gets an empty final."""
+        events = self._apply(self._segmenter.flush("flush"))
+        for segment in self._line:
+            segment.keep = False
+        return events + self._settle()
+
     def finish(self) -> list[Event]:
         """End of audio: no more is accepted; ``session.ended`` comes after the last final."""
         if self._finishing:
@@ -362,5 +369,7 @@ class SessionCore:
             committed=stabiliser.committed,
             volatile=stabiliser.volatile,
             terms=result.terms,
+            words=result.words,
+            language=result.language,
         )
         return [segment.shown]

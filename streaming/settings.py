@@ -54,6 +54,10 @@ class ServerSettings(BaseModel):
         max_backlog_s: audio a session may have unheard before the server stops reading from it.
         max_unread_events: events a session may have unsent before it is dropped; partials and
             statistics replace each other and do not pile up.
+        resume_window_s: how long a session waits for its client to come back after a break, if the
+            client wants it to; 0 never.
+        vosk_port: further port on which every path speaks Vosk's protocol; None for none.
+        vosk_sample_rate_hz: rate of Vosk clients that do not tell theirs.
         ping_s: after how long a silent connection is asked whether it is still there, and how
             long it then has to answer.
         shutdown_timeout_s: how long open sessions may take for their last finals.
@@ -75,6 +79,9 @@ class ServerSettings(BaseModel):
     start_timeout_s: float = Field(10.0, gt=0)
     max_backlog_s: float = Field(30.0, ge=1)
     max_unread_events: int = Field(256, ge=8)
+    resume_window_s: float = Field(30.0, ge=0, le=600)
+    vosk_port: int | None = Field(None, ge=0, le=65535)
+    vosk_sample_rate_hz: int = Field(8000, ge=8000, le=48000)
     ping_s: float = Field(20.0, gt=0)
     shutdown_timeout_s: float = Field(20.0, ge=0)
     web_directory: UserPath = WEB_DIRECTORY

@@ -92,6 +92,13 @@ class JsonObject:
             self.fail(key, value, "a string")
         return value
 
+    def required_text(self, key: str) -> str:
+        """A string that must be there."""
+        value = self.text(key)
+        if value is None:
+            self.fail(key, value, "a string")
+        return value
+
     def object(self, key: str) -> JsonObject:
         """A nested object; absent is the same as empty."""
         value = self.take(key, {})

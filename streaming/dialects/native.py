@@ -7,111 +7,67 @@ on a command need not doubt it; whatever comes in, only ``ProtocolError`` comes 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections import deque
 
-from a2p_engine.types import EAGERNESS, SAMPLE_RATE_HZ, Eagerness, Task
-from streaming.audio import CHANNELS, ENCODINGS, SAMPLE_RATES_HZ, AudioFormat
-from streaming.errors import BadCommand, BadOption, BadStart, UnexpectedFrame
-from streaming.events import Event
+from a2p_engine.types import EAGERNESS, SAMPLE_RATE_HZ
+from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ, AudioFormat
+from streaming.commands import (
+    TASKS,
+    Audio,
+    Command,
+    EditGlossary,
+    Flush,
+    GlossaryChoice,
+    Offer,
+    Resume,
+    Start,
+    Stop,
+    StreamOptions,
+)
+from streaming.dialects.base import Goodbye, Message, Reaction, close_for
+from streaming.errors import (
+    BadCommand,
+    BadOption,
+    BadStart,
+    ProtocolError,
+    UnexpectedFrame,
+    UnknownResume,
+    error_event,
+)
+from streaming.events import Event, Partial, SessionResumed, Stats
 from streaming.vad import DEFAULT_DETECTOR, DETECTORS
 from streaming.validation import JsonObject, parse_object, shown
 
-TASKS: tuple[Task, ...] = ("transcribe", "translate")
 COMMANDS = ("glossary.edit", "flush", "stop")
+SUBPROTOCOL = "a2p"
 MAX_TOP_K = 50
 PARTIAL_INTERVAL_MS = (100, 10_000)
+ENDPOINT_MS = (200, 5_000)
 STATS_INTERVAL_MS = (500, 600_000)
+MAX_COUNT = 2**53
+REPLAYABLE_EVENTS = 512  # an hour's meeting has as many between two breaks of a connection
 _ABSENT = object()
 
-Entry = str | Mapping[str, Any]
 
+class Native:
+    """One session's side of the protocol; a ``Dialect``."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StreamOptions:
-    """The ``options`` of a ``start``; see docs/protocol.md."""
+    name = "native"
+    idle_timeout_s: float | None = None
 
-    vad: str = DEFAULT_DETECTOR
-    partials: bool = True
-    partial_interval_ms: int = 500
-    top_k: int = 10
-    threshold: float | Eagerness = "balanced"
-    stats_interval_ms: int = 5000
-    words: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GlossaryChoice:
-    """Which terms a session begins with.
-
-    Attributes:
-        name: a glossary of the server.
-        entries: further entries, as in a JSON glossary; not yet checked.
-        default: the client said nothing, so the server's default applies.
-    """
-
-    name: str | None = None
-    entries: tuple[Entry, ...] = ()
-    default: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
-    """Begin a session."""
-
-    audio: AudioFormat = field(default_factory=AudioFormat)
-    language: str = "en"
-    task: Task = "transcribe"
-    glossary: GlossaryChoice = field(default_factory=GlossaryChoice)
-    options: StreamOptions = field(default_factory=StreamOptions)
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """PCM bytes in the format of the ``start``."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EditGlossary:
-    """Change the session's glossary; entries are not yet checked."""
-
-    add: tuple[Entry, ...] = ()
-    remove: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """End the open segment now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """No more audio; deliver what is left and end."""
-
-
-Command = Start | Audio | EditGlossary | Flush | Stop
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
-    """What a server offers, to check a ``start`` against."""
-
-    languages: Collection[str]
-    glossaries: Collection[str] = ()
-
-
-class Protocol:
-    """One connection's side of the protocol; knows only whether the session has started."""
-
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Offer, *, subprotocols: tuple[str, ...] = ()) -> None:
+        self.subprotocol = SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
         self._offer = offer
         self._started = False
         self._seq = 0
+        self._sent: deque[tuple[int, str]] = deque(maxlen=REPLAYABLE_EVENTS)
+        self._forgotten_seq = 0  # no event up to this number can be replayed
 
-    def receive_text(self, text: str) -> Command:
+    def greet(self) -> Reaction:
+        """The client speaks first."""
+        return Reaction()
+
+    def receive_text(self, text: str) -> Reaction:
         """Parse a text message.
 
         Raises:
@@ -123,14 +79,18 @@ class Protocol:
         message = parse_object(text)
         kind = message.pop("type", None)
         if self._started:
-            return _command(kind, JsonObject(message, BadCommand))
-        if kind != "start":
-            raise BadStart(f'the first message has type {shown(kind)}; accepted: "start"')
-        start = _start(JsonObject(message, BadOption), self._offer)
+            return Reaction((_command(kind, JsonObject(message, BadCommand)),))
+        values = JsonObject(message, BadOption)
+        if kind == "start":
+            command: Command = _start(values, self._offer)
+        elif kind == "resume":
+            command = _resume(values)
+        else:
+            raise BadStart(f'the first message has type {shown(kind)}; accepted: "start", "resume"')
         self._started = True
-        return start
+        return Reaction((command,))
 
-    def receive_bytes(self, data: bytes) -> Command:
+    def receive_bytes(self, data: bytes) -> Reaction:
         """Take a binary message.
 
         Raises:
@@ -138,12 +98,41 @@ class Protocol:
         """
         if not self._started:
             raise UnexpectedFrame("binary data before the start; send a 'start' message first")
-        return Audio(data)
+        return Reaction((Audio(data),))
 
-    def send(self, event: Event) -> str:
+    def refuse(self, error: ProtocolError) -> tuple[Message, ...] | None:
+        """A command that is not understood is told and skipped; other errors end the session."""
+        return (error_event(error, fatal=False),) if isinstance(error, BadCommand) else None
+
+    def send(self, event: Event) -> tuple[str, ...]:
         """The event's text message, numbered in the order of the calls."""
         self._seq += 1
-        return json.dumps({**event.to_dict(), "seq": self._seq}, ensure_ascii=False)
+        text = json.dumps({**event.to_dict(), "seq": self._seq}, ensure_ascii=False)
+        if not isinstance(event, Partial | Stats | SessionResumed):
+            if len(self._sent) == REPLAYABLE_EVENTS:
+                self._forgotten_seq = self._sent[0][0]
+            self._sent.append((self._seq, text))
+        return (text,)
+
+    def replay(self, last_seq: int) -> tuple[str, ...]:
+        """Messages behind ``last_seq`` that may have been lost; what is stale is left out.
+
+        Raises:
+            UnknownResume: some of them are not kept any more, or were never sent.
+        """
+        if not self._forgotten_seq <= last_seq <= self._seq:
+            raise UnknownResume(
+                f"last_seq {last_seq} cannot be resumed from; "
+                f"accepted: {self._forgotten_seq} to {self._seq}"
+            )
+        return tuple(text for seq, text in self._sent if seq > last_seq)
+
+    def goodbye(self, error: Exception | None, retry_after_s: float | None) -> Goodbye:
+        """A fatal error is told before the close that its kind has."""
+        code, reason = close_for(error)
+        if error is None:
+            return Goodbye((), code)
+        return Goodbye((error_event(error, fatal=True, retry_after_s=retry_after_s),), code, reason)
 
 
 def _command(kind: object, message: JsonObject) -> Command:
@@ -162,6 +151,17 @@ def _command(kind: object, message: JsonObject) -> Command:
     return command
 
 
+def _resume(message: JsonObject) -> Resume:
+    resume = Resume(
+        session_id=message.required_text("session_id"),
+        token=message.required_text("token"),
+        last_seq=message.integer("last_seq", 0, 0, MAX_COUNT),
+        first_frame=message.integer("first_frame", 0, 0, MAX_COUNT),
+    )
+    message.done()
+    return resume
+
+
 def _start(message: JsonObject, offer: Offer) -> Start:
     start = Start(
         audio=_audio(message.object("audio")),
@@ -169,6 +169,7 @@ def _start(message: JsonObject, offer: Offer) -> Start:
         task=message.choice("task", "transcribe", TASKS),
         glossary=_glossary(message, offer),
         options=_options(message.object("options")),
+        resumable=message.boolean("resumable", False),
     )
     message.done()
     return start
@@ -176,7 +177,7 @@ def _start(message: JsonObject, offer: Offer) -> Start:
 
 def _audio(message: JsonObject) -> AudioFormat:
     audio = AudioFormat(
-        encoding=message.choice("encoding", "pcm_s16le", ENCODINGS),
+        encoding=message.choice("encoding", "pcm_s16le", PCM_ENCODINGS),
         sample_rate_hz=message.choice("sample_rate_hz", SAMPLE_RATE_HZ, SAMPLE_RATES_HZ),
         channels=message.choice("channels", 1, CHANNELS),
     )
@@ -204,6 +205,7 @@ def _options(message: JsonObject) -> StreamOptions:
         vad=message.choice("vad", DEFAULT_DETECTOR, DETECTORS),
         partials=message.boolean("partials", True),
         partial_interval_ms=message.integer("partial_interval_ms", 500, *PARTIAL_INTERVAL_MS),
+        endpoint_ms=message.integer("endpoint_ms", 500, *ENDPOINT_MS),
         top_k=message.integer("top_k", 10, 0, MAX_TOP_K),
         threshold=message.probability("threshold", "balanced", EAGERNESS),
         stats_interval_ms=message.integer(

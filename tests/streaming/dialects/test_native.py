@@ -10,6 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.audio import AudioFormat
+from streaming.commands import (
+    Audio,
+    Command,
+    EditGlossary,
+    Flush,
+    GlossaryChoice,
+    Offer,
+    Resume,
+    Start,
+    Stop,
+    StreamOptions,
+)
+from streaming.dialects.native import REPLAYABLE_EVENTS, Native
 from streaming.errors import (
     BadCommand,
     BadJson,
@@ -17,40 +30,47 @@ from streaming.errors import (
     BadStart,
     ProtocolError,
     UnexpectedFrame,
+    UnknownResume,
 )
-from streaming.events import Flushed, SpeechStarted
-from streaming.protocol import (
-    Audio,
-    EditGlossary,
-    Flush,
-    GlossaryChoice,
-    Offer,
-    Protocol,
-    Start,
-    Stop,
-    StreamOptions,
-)
+from streaming.events import Event, Flushed, Partial, SpeechStarted, Stats
 
+PARTIAL = Partial(
+    segment_id=1, revision=1, start_sample=0, end_sample=1, committed="", volatile="w"
+)
 OFFER = Offer(languages=("en", "de"), glossaries=("demo",))
 
 
-def fresh() -> Protocol:
+def fresh() -> Native:
     """A connection before its start."""
-    return Protocol(OFFER)
+    return Native(OFFER)
 
 
-def started() -> Protocol:
+def started() -> Native:
     """A connection after its start."""
     protocol = fresh()
     protocol.receive_text('{"type":"start"}')
     return protocol
 
 
+def command_of(protocol: Native, message: str | bytes) -> Command:
+    """The one command that a message makes."""
+    text = isinstance(message, str)
+    taken = protocol.receive_text(message) if text else protocol.receive_bytes(message)
+    ((command,), replies) = taken
+    assert not replies
+    return command
+
+
 def start(**keys: Any) -> Start:
     """What the protocol makes of a start with these keys."""
-    command = fresh().receive_text(json.dumps({"type": "start", **keys}))
+    command = command_of(fresh(), json.dumps({"type": "start", **keys}))
     assert isinstance(command, Start)
     return command
+
+
+def told(protocol: Native, *events: Event) -> list[dict[str, Any]]:
+    """The messages that tell the events."""
+    return [json.loads(text) for event in events for text in protocol.send(event)]
 
 
 def test_start_needs_nothing_but_its_type() -> None:
@@ -76,6 +96,7 @@ def test_start_takes_every_documented_key() -> None:
             "vad": "webrtc",
             "partials": False,
             "partial_interval_ms": 250,
+            "endpoint_ms": 300,
             "top_k": 0,
             "threshold": 0.25,
             "stats_interval_ms": 0,
@@ -89,6 +110,7 @@ def test_start_takes_every_documented_key() -> None:
         vad="webrtc",
         partials=False,
         partial_interval_ms=250,
+        endpoint_ms=300,
         top_k=0,
         threshold=0.25,
         stats_interval_ms=0,
@@ -176,10 +198,10 @@ def test_commands_after_the_start() -> None:
     """Edits, flush, stop and audio come out as they were sent."""
     protocol = started()
     edit = '{"type":"glossary.edit","add":["a",{"term":"b"}],"remove":["c"]}'
-    assert protocol.receive_text(edit) == EditGlossary(add=("a", {"term": "b"}), remove=("c",))
-    assert protocol.receive_text('{"type":"flush"}') == Flush()
-    assert protocol.receive_bytes(b"abc") == Audio(b"abc")
-    assert protocol.receive_text('{"type":"stop"}') == Stop()
+    assert command_of(protocol, edit) == EditGlossary(add=("a", {"term": "b"}), remove=("c",))
+    assert command_of(protocol, '{"type":"flush"}') == Flush()
+    assert command_of(protocol, b"abc") == Audio(b"abc")
+    assert command_of(protocol, '{"type":"stop"}') == Stop()
 
 
 @pytest.mark.parametrize(
@@ -202,10 +224,37 @@ def test_bad_commands_name_what_is_wrong(text: str, named: str) -> None:
 def test_events_are_numbered_from_one() -> None:
     """Each sent event carries the next seq."""
     protocol = fresh()
-    first = json.loads(protocol.send(SpeechStarted(segment_id=1, time_sample=8000)))
-    second = json.loads(protocol.send(Flushed()))
+    first, second = told(protocol, SpeechStarted(segment_id=1, time_sample=8000), Flushed())
     assert first == {"type": "speech.started", "segment_id": 1, "time_s": 0.5, "seq": 1}
     assert second == {"type": "flushed", "seq": 2}
+
+
+def test_a_resume_names_the_session_and_what_has_arrived() -> None:
+    """It may take the place of the start, and needs the session's name and secret."""
+    message = {"session_id": "ab", "token": "t", "last_seq": 7, "first_frame": 16000}
+    command = command_of(fresh(), json.dumps({"type": "resume", **message}))
+    assert command == Resume(session_id="ab", token="t", last_seq=7, first_frame=16000)
+    with pytest.raises(BadOption, match="token is null; accepted: a string"):
+        fresh().receive_text('{"type":"resume","session_id":"ab"}')
+
+
+def test_what_was_missed_is_replayed_as_it_was() -> None:
+    """Only partials and statistics are stale by then; numbers stay, so gaps show what was left."""
+    protocol = started()
+    sent = told(protocol, Flushed(), PARTIAL, Stats(audio_samples=1, lag_samples=0), Flushed())
+    assert [json.loads(text) for text in protocol.replay(0)] == [sent[0], sent[3]]
+    assert [json.loads(text) for text in protocol.replay(1)] == [sent[3]]
+    assert protocol.replay(4) == ()
+
+
+def test_there_is_an_end_to_what_can_be_replayed() -> None:
+    """A client that would miss something is told from where it could have gone on."""
+    protocol = started()
+    told(protocol, *[Flushed()] * (REPLAYABLE_EVENTS + 1))
+    assert len(protocol.replay(1)) == REPLAYABLE_EVENTS
+    for seq in (0, REPLAYABLE_EVENTS + 2):
+        with pytest.raises(UnknownResume, match=f"accepted: 1 to {REPLAYABLE_EVENTS + 1}"):
+            protocol.replay(seq)
 
 
 JSON_VALUES = st.recursive(
@@ -213,8 +262,21 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
-KEYS = st.sampled_from(["audio", "language", "task", "glossary", "options", "add", "remove", "x"])
-TYPES = st.sampled_from(["start", "glossary.edit", "flush", "stop", "x"])
+KEYS = st.sampled_from(
+    [
+        "token",
+        "session_id",
+        "audio",
+        "language",
+        "task",
+        "glossary",
+        "options",
+        "add",
+        "remove",
+        "x",
+    ]
+)
+TYPES = st.sampled_from(["start", "resume", "glossary.edit", "flush", "stop", "x"])
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))

@@ -1,0 +1,22 @@
+"""Wire protocols the server speaks; a new one is one file and one line in ``DIALECTS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streaming.commands import Offer
+from streaming.dialects.base import Dialect, Handshake
+from streaming.dialects.native import Native
+from streaming.settings import ServerSettings
+
+DialectBuilder = Callable[[Handshake, Offer, ServerSettings], Dialect]
+
+
+def _native(handshake: Handshake, offer: Offer, settings: ServerSettings) -> Dialect:
+    return Native(offer, subprotocols=handshake.subprotocols)
+
+
+# By the path of the websocket.
+DIALECTS: dict[str, DialectBuilder] = {
+    "/ws": _native,
+}
