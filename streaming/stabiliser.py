@@ -64,7 +64,9 @@ class Stabiliser:
 
     def _warn_once(self, text: str) -> None:
         if not self._warned:
-            logger.warning("hypothesis %r contradicts committed %r", text, self.committed)
+            # Not the words: what is said in a room is no matter for a log.
+            lengths = len(text), len(self.committed)
+            logger.warning("a hypothesis of %d characters contradicts %d committed ones", *lengths)
             self._warned = True
 
 
