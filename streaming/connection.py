@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from a2p_engine.errors import A2PError
+from streaming import logs
 from streaming.commands import Audio, Command, Discard, EditGlossary, Flush, Resume, Start, Stop
 from streaming.dialects.base import Dialect, Goodbye, Message
 from streaming.dialects.native import Native
@@ -29,6 +30,7 @@ from streaming.errors import (
     SlowReader,
     StartTimeout,
     TakenOver,
+    answer_to,
 )
 from streaming.hub import Hub
 from streaming.live_session import LiveSession
@@ -51,7 +53,7 @@ class Connection:
         self._socket = websocket
         self._hub = hub
         self._dialect = dialect
-        self._outbox = Outbox(hub.settings.max_unread_events)
+        self._outbox = self._new_outbox()
         self._session: LiveSession | None = None
         self._commands: deque[Command] = deque()  # received, not yet carried out
         self._writer: asyncio.Task[NoReturn] | None = None
@@ -70,10 +72,12 @@ class Connection:
 
     async def serve(self) -> None:
         """Serve the client until it or the server has had enough."""
+        logs.mark(dialect=self._dialect.name)
         await self._socket.accept(subprotocol=self._dialect.subprotocol)
         self._write_from(self._outbox)
         try:
             error = await self._run()
+            self._note_end(error)
             await self._leave(error)
             await self._say_goodbye(error)
         finally:
@@ -126,6 +130,18 @@ class Connection:
         self._dialect, self._outbox = session.dialect, session.outbox
         self._write_from(session.outbox, (*session.dialect.send(resumed), *missed))
         return session
+
+    def _note_end(self, error: Exception | None) -> None:
+        """Count and log how it ended, or why there is no session."""
+        outcome = "ok" if error is None else answer_to(error).code
+        if isinstance(error, WebSocketDisconnect):
+            outcome = "client_left"
+        if self._session is None:
+            self._hub.metrics.session_refused(outcome)
+        else:
+            self._hub.metrics.connection_ended(outcome)
+        event = "connection.ended" if self._session else "session.refused"
+        logger.info("%s: %s", event, outcome, extra={"event": event, "outcome": outcome})
 
     async def _leave(self, error: Exception | None) -> None:
         """End the session, or leave it for a connection to come."""
@@ -211,6 +227,12 @@ class Connection:
             self._outbox.put(runner.stats(self._hub.sessions))
         await _for_ever()
 
+    def _new_outbox(self) -> Outbox:
+        metrics = self._hub.metrics
+        outbox = Outbox(self._hub.settings.max_unread_events, metrics.event_dropped)
+        metrics.outboxes.add(outbox)
+        return outbox
+
     def _write_from(self, outbox: Outbox, first: Sequence[str] = ()) -> None:
         self._writer = asyncio.create_task(self._write(outbox, first))
 
@@ -246,7 +268,7 @@ class Connection:
     async def _close(self, error: Exception | None) -> None:
         if isinstance(error, TakenOver):  # the queue belongs to another connection now
             await _cancel(self._writer)
-            self._outbox = Outbox(self._hub.settings.max_unread_events)
+            self._outbox = self._new_outbox()
             self._write_from(self._outbox)
         await self._write_all()
         end = self._goodbye(error)

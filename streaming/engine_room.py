@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import TypeVar
 
 from streaming.backend import Backend
@@ -28,24 +29,34 @@ class EngineRoom:
 
     def __init__(self, engine: Backend, workers: int) -> None:
         self.engine = engine
-        self._free = workers
+        self._workers = self._free = workers
         self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
         # One thread more than steps, so that closing a session need not wait for a step to end.
         self._stepping = ThreadPoolExecutor(workers + 1, thread_name_prefix="engine")
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="glossary")
         self._listening = ThreadPoolExecutor(LISTENING_THREADS, thread_name_prefix="listen")
 
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait for a place for their step."""
+        return len(self._waiting)
+
+    @property
+    def stepping(self) -> int:
+        """Places that are taken."""
+        return self._workers - self._free
+
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do blocking work of the engine in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._stepping, work)
+        return await _in_thread(self._stepping, work)
 
     async def prepare(self, work: Callable[[], Result]) -> Result:
         """Open a session or edit its glossary in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._preparing, work)
+        return await _in_thread(self._preparing, work)
 
     async def listen(self, work: Callable[[], Result]) -> Result:
         """Run a voice detector in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._listening, work)
+        return await _in_thread(self._listening, work)
 
     @asynccontextmanager
     async def slot(self, urgent: Callable[[], bool]) -> AsyncIterator[None]:
@@ -85,3 +96,8 @@ class EngineRoom:
         self._stepping.shutdown(wait=True)
         self._preparing.shutdown(wait=True)
         self._listening.shutdown(wait=True)
+
+
+async def _in_thread(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    """Do work in a thread; what it logs is marked as the caller's."""
+    return await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from a2p_engine import glossary
 from a2p_engine.types import SessionOptions, Term
-from streaming import vad
+from streaming import logs, vad
 from streaming.audio import AudioDecoder
 from streaming.backend import Backend
 from streaming.commands import GlossaryChoice, Offer, Resume, Start
@@ -22,11 +23,13 @@ from streaming.engine_room import EngineRoom
 from streaming.errors import ServerFull, ShuttingDown, UnknownResume
 from streaming.events import Event, SessionResumed, SessionStarted
 from streaming.live_session import LiveSession
+from streaming.metrics import Gauges, Metrics
 from streaming.outbox import Outbox
 from streaming.publishers.base import Publisher
 from streaming.runner import SessionRunner
 from streaming.segmenter import SegmenterConfig
 from streaming.session import SessionConfig, SessionCore
+from streaming.session_meter import SessionMeter
 from streaming.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -86,6 +89,7 @@ class Hub:
     Attributes:
         glossaries: by the name that clients ask for.
         draining: set once the server is stopping.
+        metrics: what is counted and timed.
     """
 
     def __init__(
@@ -101,6 +105,16 @@ class Hub:
         self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
         self._kept: dict[str, asyncio.Task[None]] = {}  # of them, those without a connection
         self._none_left = asyncio.Event()
+        self.metrics = Metrics()
+        self.metrics.describe(engine.speech_llm, self.glossaries)
+        self.metrics.watch(
+            Gauges(
+                max_sessions=lambda: settings.max_sessions,
+                draining=lambda: self.draining,
+                steps_waiting=lambda: self._room.waiting,
+                steps_running=lambda: self._room.stepping,
+            )
+        )
 
     @property
     def offer(self) -> Offer:
@@ -178,6 +192,7 @@ class Hub:
         session = LiveSession(
             secrets.token_hex(8), token, dialect, outbox, start.options.stats_interval_ms
         )
+        logs.mark(session=session.session_id)
         runner, started = await self._runner(start, session)
         session.begin(runner)
         session.attach(owner)
@@ -185,6 +200,7 @@ class Hub:
             self._sessions[session.session_id] = session
         session.tell(replace(started, resume_token=token, resume_window_s=window_s))
         self._publish(session.session_id, started)
+        logger.info("session opened", extra={"event": "session.opened"})
         return session
 
     async def _runner(
@@ -211,6 +227,10 @@ class Hub:
             glossary_terms=info.terms,
             rejected=(*rejected, *info.rejected),
         )
+        wanted = start.options.partials
+        interval_s = start.options.partial_interval_ms / 1000 if wanted else math.inf
+        meter = SessionMeter(self.metrics, session.dialect.name, interval_s)
+        meter.told(started)
         runner = SessionRunner(
             self._room,
             handle,
@@ -219,6 +239,7 @@ class Hub:
             emit=session.tell,
             publish=partial(self._publish, session.session_id),
             max_backlog_s=self.settings.max_backlog_s,
+            meter=meter,
         )
         return runner, started
 
@@ -246,6 +267,7 @@ class Hub:
         Raises:
             UnknownResume: too much audio was lost.
         """
+        logs.mark(session=session.session_id)
         session.attach(owner)
         if (waiting := self._kept.pop(session.session_id, None)) is not None:
             waiting.cancel()

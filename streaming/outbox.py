@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import NoReturn
 
 from streaming.errors import SlowReader
@@ -18,8 +19,12 @@ class Outbox:
     kept, up to ``max_events``.
     """
 
-    def __init__(self, max_events: int) -> None:
+    def __init__(
+        self, max_events: int, dropped: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        """Begin empty; ``dropped`` is told of each event that will not be sent, and why."""
         self._max_events = max_events
+        self._dropped = dropped
         self._events: deque[Event | str] = deque()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -30,12 +35,17 @@ class Outbox:
         stale = next((old for old in self._events if _supersedes(event, old)), None)
         if stale is not None:
             self._events.remove(stale)
+            self._dropped("superseded")
         if len(self._events) >= self._max_events:
             self._overflow.set()
+            self._dropped("overflow")
             return
         self._events.append(event)
         self._filled.set()
         self._drained.clear()
+
+    def __len__(self) -> int:
+        return len(self._events)
 
     async def get(self) -> Event | str:
         """The next one; asking for one tells that the one before was sent."""

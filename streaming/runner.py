@@ -20,6 +20,7 @@ from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownRe
 from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
 from streaming.segmenter import samples
 from streaming.session import SessionCore
+from streaming.session_meter import SessionMeter
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class SessionRunner:
         emit: Callable[[Event], None],
         publish: Callable[[Event], None],
         max_backlog_s: float,
+        meter: SessionMeter,
     ) -> None:
         self._room = room
         self._handle = handle
@@ -55,6 +57,8 @@ class SessionRunner:
         self._emit = emit
         self._publish = publish
         self._max_backlog = samples(max_backlog_s)
+        self._meter = meter
+        meter.watch(lambda: core.lag_samples)
         self._editing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
@@ -65,6 +69,7 @@ class SessionRunner:
     async def receive_audio(self, data: bytes) -> None:
         """Take PCM bytes; returns when more may come."""
         audio = self._decoder.decode(data)
+        self._meter.audio_arrived(len(audio))
         for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
             piece = audio[at : at + AUDIO_SLICE_SAMPLES]
             # Shielded, because detector and buffer must stay in step even if the reader is stopped.
@@ -115,6 +120,7 @@ class SessionRunner:
             except TruncatedAudio as error:
                 self._tell([error_event(error, fatal=False)])
             rest = self._decoder.finish()
+            self._meter.audio_arrived(len(rest))
             self._tell(self._core.receive_audio(rest) + self._core.finish())
 
     async def shut_down(self) -> None:
@@ -149,6 +155,7 @@ class SessionRunner:
 
     async def close(self) -> None:
         """Free the engine's state, after the call that may still be under way."""
+        self._meter.close()
         if not self._core.ended:
             self._publish(error_event(ClientGone("the session was broken off"), fatal=True))
         if self._engine_call is not None:
@@ -165,18 +172,22 @@ class SessionRunner:
             self._tell(self._core.receive_heard(piece, heard))
 
     async def _step(self) -> None:
+        self._meter.step_due()
         async with self._room.slot(lambda: self._core.urgent):
             # Only now, so that the request has all audio that came while waiting for the slot.
             request = self._core.next_request()
             if request is None:
                 return
+            self._meter.step_began(request)
             try:
                 result = await self._engine(partial(self._room.engine.step, request))
             except Exception as error:
                 logger.exception("step failed on segment %d", request.segment_id)
+                self._meter.step_failed()
                 events = self._core.step_failed(error)
             else:
                 events = self._core.receive_result(result)
+                self._meter.step_done(result.timings_ms)
         self._tell(events)
         self._progress.set()
 
@@ -217,6 +228,7 @@ class SessionRunner:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
+            self._meter.told(event)
             self._publish(event)
             if not (self._shutting_down and isinstance(event, SessionEnded)):
                 self._emit(event)
