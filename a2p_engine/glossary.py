@@ -6,19 +6,17 @@ dropped, and an entry needs a letter or digit and at most ``MAX_TERM_CHARS`` cha
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from a2p_engine import glossary_formats
 from a2p_engine.errors import GlossaryError
+from a2p_engine.glossary_formats import AS_USUAL, FIELDS, Languages
 from a2p_engine.types import Term
 
 MAX_TERM_CHARS = 100
-_FIELDS = ("term", "sounds_like", "target", "weight", "enabled")
 
 
 class Parsed(NamedTuple):
@@ -35,13 +33,18 @@ class Parsed(NamedTuple):
     notes: list[str]
 
 
-def load(path: Path | str) -> Parsed:
+def load(path: Path | str, languages: Languages = AS_USUAL) -> Parsed:
     """Read a glossary file; its suffix decides the form.
 
     ``.txt`` (or none): one term a line, ``#`` starts a comment line. ``.csv``/``.tsv``: a header
     with ``term`` and optionally ``sounds_like`` (several separated by ``|``), ``target``,
     ``weight``, ``enabled`` (``true`` or ``false``).
-    ``.json``: a list of strings or objects with those keys.
+    ``.json``: a list of strings or objects with those keys, or a term bank: an object with a list
+    for each language, aligned by position. ``.tbx``: ISO 30042, version 2 or 3.
+
+    Args:
+        path: the file.
+        languages: what to read of a term bank or TBX file.
 
     Raises:
         GlossaryError: the file cannot be read or is not in its form.
@@ -51,20 +54,32 @@ def load(path: Path | str) -> Parsed:
         data = path.read_bytes()
     except OSError as error:
         raise GlossaryError(f"cannot read glossary {path}: {error.strerror}") from error
-    text, notes = _decode(data)
-    suffix = path.suffix.lower()
     try:
-        if suffix == ".json":
-            entries = _from_json(text)
-        elif suffix in (".csv", ".tsv"):
-            entries = _from_table(text, "\t" if suffix == ".tsv" else ",")
-        elif suffix in ("", ".txt"):
-            lines = (line.strip() for line in text.splitlines())
-            entries = [line for line in lines if line and not line.startswith("#")]
-        else:
-            raise GlossaryError(f"unknown form {suffix}; accepted are .txt, .csv, .tsv, .json")
+        return parse(data, form_of(path), languages)
     except GlossaryError as error:
         raise GlossaryError(f"glossary {path}: {error}") from error
+
+
+def form_of(path: Path) -> str:
+    """The form of a glossary file.
+
+    Raises:
+        GlossaryError: the suffix belongs to none.
+    """
+    form = path.suffix.lower().removeprefix(".") or "txt"
+    if form not in glossary_formats.READ:
+        accepted = ", ".join(f".{known}" for known in glossary_formats.READ)
+        raise GlossaryError(f"unknown form {path.suffix}; accepted are {accepted}")
+    return form
+
+
+def parse(data: bytes, form: str, languages: Languages = AS_USUAL) -> Parsed:
+    """Read a glossary from bytes in one of ``glossary_formats.READ``.
+
+    Raises:
+        GlossaryError: the form is unknown or the bytes are not in it.
+    """
+    entries, notes = glossary_formats.entries(data, form, languages)
     return parse_entries(entries)._replace(notes=notes)
 
 
@@ -87,12 +102,15 @@ def parse_entries(entries: Iterable[str | Mapping[str, Any]]) -> Parsed:
 
 def normalise(text: str) -> str:
     """NFC, control and format characters dropped, white space collapsed to single spaces."""
+    if text.isascii() and text.isprintable():  # nearly all of the longest glossaries
+        return " ".join(text.split())
     kept = "".join(
         " " if char.isspace() else char
-        for char in unicodedata.normalize("NFC", text)
+        for char in text
         if char.isspace() or unicodedata.category(char)[0] != "C"
     )
-    return " ".join(kept.split())
+    # Last, since dropping a character may bring a letter and its accent together.
+    return unicodedata.normalize("NFC", " ".join(kept.split()))
 
 
 def _parse_entry(entry: str | Mapping[str, Any]) -> Term:
@@ -100,9 +118,9 @@ def _parse_entry(entry: str | Mapping[str, Any]) -> Term:
         return Term(text=_checked(entry))
     if not isinstance(entry, Mapping):
         raise GlossaryError("an entry is a string or an object with the key 'term'")
-    unknown = sorted(set(map(str, entry)) - set(_FIELDS))
+    unknown = sorted(set(map(str, entry)) - set(FIELDS))
     if unknown:
-        raise GlossaryError(f"unknown key {unknown[0]!r}; accepted are {', '.join(_FIELDS)}")
+        raise GlossaryError(f"unknown key {unknown[0]!r}; accepted are {', '.join(FIELDS)}")
     if not isinstance(entry.get("term"), str):
         raise GlossaryError("the key 'term' is missing or not a string")
     return Term(
@@ -129,10 +147,10 @@ def _sounds_like(value: object) -> tuple[str, ...]:
     if value is None or value == "":
         return ()
     if isinstance(value, str):
-        value = value.split("|")
+        value = [value]
     if not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
         raise GlossaryError("'sounds_like' must be a string or a list of strings")
-    return tuple(_checked(item) for item in value)
+    return tuple(_checked(item) for items in value for item in items.split("|"))
 
 
 def _target(value: object) -> str | None:
@@ -148,7 +166,7 @@ def _weight(value: object) -> float:
         return 1.0
     try:
         weight = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise GlossaryError("'weight' must be a number") from None
     if not 0.0 < weight <= 1000.0:
         raise GlossaryError("'weight' must be above 0 and at most 1000")
@@ -163,34 +181,6 @@ def _enabled(value: object) -> bool:
     if not isinstance(value, bool):
         raise GlossaryError("'enabled' must be true or false")
     return value
-
-
-def _decode(data: bytes) -> tuple[str, list[str]]:
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        # Spreadsheets still export Windows-1252, a superset of printable Latin-1.
-        return data.decode("cp1252", errors="replace"), ["not UTF-8, read as Windows-1252"]
-
-
-def _from_json(text: str) -> list[Any]:
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise GlossaryError(f"not JSON: {error}") from error
-    if not isinstance(entries, list):
-        raise GlossaryError("JSON must be a list of strings or objects")
-    return entries
-
-
-def _from_table(text: str, delimiter: str) -> list[Any]:
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    if "term" not in (reader.fieldnames or ()):
-        raise GlossaryError("the first line must name the columns, 'term' among them")
-    try:
-        return [{key: value for key, value in row.items() if key is not None} for row in reader]
-    except csv.Error as error:
-        raise GlossaryError(f"line {reader.line_num}: {error}") from error
 
 
 def _shown(entry: object) -> str:

@@ -63,7 +63,7 @@ AudioArgument = Annotated[
 ]
 
 _PIPE_COLUMNS = 10_000
-GLOSSARY_SUFFIXES = (".txt", ".csv", ".tsv", ".json")
+GLOSSARY_SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".tbx")
 
 
 def note(text: str) -> None:
@@ -71,16 +71,22 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def read_terms(path: Path) -> list[Term]:
+def read_terms(path: Path, language: str = "auto") -> list[Term]:
     """Terms of a glossary file; how many entries are left out is told.
+
+    Args:
+        path: the file.
+        language: what to read of a glossary in several languages.
 
     Raises:
         GlossaryError: the file cannot be read, or nothing in it can be used.
     """
     from a2p_engine import glossary
     from a2p_engine.errors import GlossaryError
+    from a2p_engine.glossary_formats import Languages
 
-    parsed = glossary.load(path)
+    spoken = None if language == "auto" else language
+    parsed = glossary.load(path, Languages(spoken))
     for remark in parsed.notes:
         note(f"glossary {path}: {remark}")
     if parsed.rejected:

@@ -55,7 +55,7 @@ def transcribe(
     from streaming.cli.formats import WRITERS
 
     audio = read_audio(file)
-    terms = common.read_terms(glossary) if glossary else []
+    terms = common.read_terms(glossary, language) if glossary else []
     engine = common.load_engine(speech_llm, retriever, device)
     options = common.session_options(language, task, top_k, threshold)
     config = offline.OfflineConfig(options=options, vad=vad)
@@ -82,7 +82,7 @@ def retrieve(
     from streaming import offline
 
     audio = read_audio(file)
-    terms = common.read_terms(glossary)
+    terms = common.read_terms(glossary, language)
     engine = common.load_engine(speech_llm, retriever, device)
     options = common.session_options(language, "transcribe", top_k, threshold)
     config = offline.OfflineConfig(options=options, vad=vad)

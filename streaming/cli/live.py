@@ -214,7 +214,7 @@ def _client(
     first: str | list[Any] | None = glossary
     later: list[Any] = []
     if glossary and (Path(glossary).suffix in common.GLOSSARY_SUFFIXES or Path(glossary).exists()):
-        first = [_entry(term) for term in common.read_terms(Path(glossary))]
+        first = [_entry(term) for term in common.read_terms(Path(glossary), language)]
         if len(json.dumps(first)) > START_BYTES:
             first, later = [], first
     client = CaptionClient(
