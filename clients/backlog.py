@@ -13,9 +13,10 @@ class Backlog:
 
     Positions are bytes since the client's first byte. ``start`` is the oldest byte kept, ``sent``
     the next one to send, ``end`` the next one to come; ``start <= sent <= end``.
-    After a lost connection everything from ``start`` is sent again, so that a sentence the server
-    had heard but not finished is not lost. What exceeds the bound is dropped at the old end, and
-    counts as lost only when it had never been sent.
+    After a lost connection the server says where to go on; when it has lost the session, everything
+    from ``start`` is sent again, so that a sentence it had heard but not finished is not lost.
+    What exceeds the bound is dropped at the old end, and counts as lost only when it had never been
+    sent.
     """
 
     def __init__(self, audio: AudioFormat, bound_s: float) -> None:
@@ -55,6 +56,11 @@ class Backlog:
         """Prepare to send all that is kept again; gives the time of its first byte."""
         self.sent = self.start
         return self._audio.seconds_of(self.start)
+
+    def skip_to(self, position: int) -> int:
+        """Prepare to send from a position on; gives how many bytes from there are not kept."""
+        self.sent = min(max(position, self.start), self.end)
+        return max(0, self.start - position)
 
     def take_dropped_s(self) -> float:
         """Seconds lost since the last call."""

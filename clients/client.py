@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from clients.audio import AudioFormat
-from clients.backlog import Backlog
+from clients.backlog import FRAME_BYTES, Backlog
 from clients.errors import ClientError, ConnectError, ServerFull, SessionFailed, SessionRefused
 from clients.events import (
     ErrorReported,
@@ -23,14 +23,25 @@ from clients.events import (
     Reconnected,
     Reconnecting,
     SessionEnded,
+    SessionResumed,
     SessionStarted,
     parse_event,
 )
-from clients.messages import Glossary, GlossaryEntry, edit_messages, start_message, term_of
+from clients.messages import (
+    Glossary,
+    GlossaryEntry,
+    Message,
+    edit_messages,
+    start_message,
+    term_of,
+)
+from clients.resume import OpenSession
 from clients.retry import RetryPolicy, close_code, reason_of, worth_retrying
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN_SESSION = "unknown_session"  # the server's code for a session it does not keep any more
+Answer = SessionStarted | SessionResumed  # to the first message
 _LOST = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake)
 
 
@@ -43,8 +54,10 @@ class CaptionClient:
             async for event in client.caption(stream_file("talk.wav")):
                 ...
 
-    Over a reconnect times, segment ids and glossary edits continue: the new session gets the audio
-    since the last final again, so no sentence is lost and none comes twice.
+    A break of the connection costs nothing: the server keeps the session for a while, and what was
+    missed on either side is sent again. When the server itself was restarted, a new session gets
+    the audio since the last final again; times, segment ids and glossary edits continue. Either
+    way no sentence is lost and none comes twice.
     """
 
     def __init__(
@@ -93,7 +106,7 @@ class CaptionClient:
         self._receiver: asyncio.Task[None] | None = None
         self._failure: ClientError | None = None
         self._retry_after_s: float | None = None
-        self._flush_due = False
+        self._session: OpenSession | None = None
         self._stopping = False
         self._done = asyncio.Event()
         self._offset_s = 0.0  # where the server's session begins in the client's time
@@ -111,7 +124,7 @@ class CaptionClient:
         failure: ClientError
         while True:
             try:
-                self._socket = await self._open()
+                self._socket, started = await self._open(self._start)
                 break
             except ServerFull as error:
                 failure, again, after_s = error, True, error.retry_after_s
@@ -122,6 +135,7 @@ class CaptionClient:
             if not (self.retry.at_start and again and attempt <= self.retry.attempts):
                 raise failure
             await asyncio.sleep(self.retry.delay_s(attempt, after_s))
+        self._begin(started)
         self._receiver = asyncio.create_task(self._receive())
         return self
 
@@ -176,8 +190,7 @@ class CaptionClient:
         """
         self._check()
         async with self._sending:
-            self._flush_due = self._socket is None
-            await self._write({"type": "flush"})
+            await self._write_flush()
 
     async def stop(self) -> None:
         """Say that the audio is over and wait until the last final has come.
@@ -230,21 +243,22 @@ class CaptionClient:
             self._end(None)  # the iterator must not wait for a session that gets no more audio
             raise
 
-    async def _open(self) -> ClientConnection:
-        """Connect, send the start message and take its answer."""
+    async def _open(
+        self, first: Message
+    ) -> tuple[ClientConnection, SessionStarted | SessionResumed]:
+        """Connect, send the first message and take its answer."""
         socket = await connect(self.url, open_timeout=self._open_timeout_s, compression=None)
         try:
             # A full server may have closed already; its reason is still there to be read.
             with contextlib.suppress(ConnectionClosed):
-                await socket.send(json.dumps(self._start))
+                await socket.send(json.dumps(first))
             async with asyncio.timeout(self._start_timeout_s):
-                await self._take_answer(socket)
+                return socket, await self._take_answer(socket)
         except BaseException:
             await socket.close()
             raise
-        return socket
 
-    async def _take_answer(self, socket: ClientConnection) -> None:
+    async def _take_answer(self, socket: ClientConnection) -> Answer:
         while True:
             event = self._parse(await socket.recv())
             if isinstance(event, ErrorReported) and event.fatal:
@@ -254,8 +268,13 @@ class CaptionClient:
                     )
                 raise SessionRefused(event.message, code=event.code)
             self._events.put_nowait(event)
-            if isinstance(event, SessionStarted):
-                return
+            if isinstance(event, Answer):
+                return event
+
+    def _begin(self, answer: Answer) -> None:
+        assert isinstance(answer, SessionStarted)  # what a ``start`` is answered with
+        self._session = OpenSession.of(answer, self._backlog.sent)
+        self._session.note(answer)
 
     async def _receive(self) -> None:
         """Background task: events to the queue, reconnects when the connection breaks."""
@@ -297,6 +316,8 @@ class CaptionClient:
 
     def _take(self, event: Event) -> None:
         self._events.put_nowait(event)
+        if self._session is not None:
+            self._session.note(event)
         self._next_segment = max(self._next_segment, getattr(event, "segment_id", -1) + 1)
         if isinstance(event, Final):
             self._backlog.finish_until(event.end_s)
@@ -337,33 +358,80 @@ class CaptionClient:
         return attempt + 1
 
     async def _resume(self, attempts: int) -> None:
-        """Open a session and give it the glossary edits, the kept audio and what is pending."""
-        socket = await self._open()
+        """Go on with the session, or with a new one where it was lost."""
+        session = self._session
+        if session is not None and session.token:
+            frame_bytes = self.audio.frame_bytes
+            first_frame = (self._backlog.start - session.origin) // frame_bytes
+            try:
+                socket, resumed = await self._open(session.message(first_frame))
+            except SessionRefused as refused:
+                if refused.code != UNKNOWN_SESSION:
+                    raise
+                session.token = ""
+            else:
+                assert isinstance(resumed, SessionResumed)  # what a ``resume`` is answered with
+                await self._go_on(socket, session, resumed, attempts)
+                return
+        await self._start_anew(attempts)
+
+    async def _go_on(
+        self,
+        socket: ClientConnection,
+        session: OpenSession,
+        resumed: SessionResumed,
+        attempts: int,
+    ) -> None:
+        """Send what the server has missed; what the client has missed is on its way."""
         async with self._sending:
             self._socket = socket
+            position = session.origin + resumed.next_frame * self.audio.frame_bytes
+            gone = self._backlog.skip_to(position)
+            self._tell_reconnected(attempts, self.audio.seconds_of(position), resumed=True)
+            for message in session.missed(resumed):
+                await self._write(message)
+            for at in range(0, gone, FRAME_BYTES):  # dropped meanwhile; silence keeps times right
+                await self._write(bytes(min(FRAME_BYTES, gone - at)))
+            await self._write_audio()
+            if self._stopping:
+                await self._write({"type": "stop"})
+
+    async def _start_anew(self, attempts: int) -> None:
+        """Give a new session the glossary edits, the kept audio and what is pending."""
+        socket, started = await self._open(self._start)
+        async with self._sending:
+            self._socket = socket
+            flushes_due = self._session.flushes - self._session.flushed if self._session else 0
             self._offset_s, self._first_segment = self._backlog.rewind(), self._next_segment
-            self._tell_reconnected(attempts)
+            self._begin(started)
+            self._tell_reconnected(attempts, self._offset_s, resumed=False)
             # The new session began with the first glossary, so all edits are made again at once.
             add = [entry for entry in self._edits.values() if entry is not None]
             await self._write_edits(add, [t for t, entry in self._edits.items() if entry is None])
             await self._write_audio()
-            if self._flush_due:
-                await self._write({"type": "flush"})
-                self._flush_due = False
+            for _ in range(flushes_due):
+                await self._write_flush()
             if self._stopping:
                 await self._write({"type": "stop"})
 
-    def _tell_reconnected(self, attempts: int) -> None:
+    def _tell_reconnected(self, attempts: int, offset_s: float, *, resumed: bool) -> None:
         dropped_s = self._backlog.take_dropped_s()
         if dropped_s:
             logger.warning("%.1f s of audio were lost while disconnected", dropped_s)
         self._events.put_nowait(
-            Reconnected(attempts=attempts, offset_s=self._offset_s, dropped_s=dropped_s)
+            Reconnected(attempts=attempts, offset_s=offset_s, dropped_s=dropped_s, resumed=resumed)
         )
 
     async def _write_edits(self, add: Sequence[GlossaryEntry], remove: Sequence[str]) -> None:
+        assert self._session is not None  # a session begins before anything else is sent
         for message in edit_messages(add, remove):
+            self._session.edits.append(message)
             await self._write(message)
+
+    async def _write_flush(self) -> None:
+        assert self._session is not None
+        self._session.flushes += 1
+        await self._write({"type": "flush"})
 
     async def _write_audio(self) -> None:
         """Send what the backlog holds; the caller holds the lock."""

@@ -70,6 +70,26 @@ class SessionStarted:
     task: str
     options: Mapping[str, Any] = field(default_factory=dict)
     glossary: GlossaryState
+    resume: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionResumed:
+    """The session goes on after a break, with what was missed.
+
+    Attributes:
+        next_frame: audio frame of the session to go on with.
+        skipped_frames: frames that could not be sent any more.
+        edits: glossary edits that had arrived.
+        flushes: flushes that had arrived.
+    """
+
+    seq: int
+    session_id: str
+    next_frame: int
+    skipped_frames: int = 0
+    edits: int = 0
+    flushes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +212,7 @@ class RawEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconnecting:
-    """The connection was lost; the open partial is void, its audio will be sent again."""
+    """The connection was lost."""
 
     attempt: int
     delay_s: float
@@ -201,21 +221,25 @@ class Reconnecting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconnected:
-    """A new session goes on where the old one ended.
+    """Captions go on where they were broken off.
 
     Attributes:
         attempts: connections it took.
-        offset_s: time in the client's audio at which the new session begins.
+        offset_s: time in the client's audio from which on it is sent (again).
         dropped_s: audio that was never sent because the bounded buffer overflowed.
+        resumed: whether the session itself goes on; else it was gone, a new one hears the audio
+            since the last final again, and the open partial is void.
     """
 
     attempts: int
     offset_s: float
     dropped_s: float
+    resumed: bool = False
 
 
 ServerEvent = (
     SessionStarted
+    | SessionResumed
     | SpeechStarted
     | SpeechStopped
     | Partial
@@ -231,6 +255,7 @@ Event = ServerEvent | Reconnecting | Reconnected
 
 _TYPES: dict[str, type[Any]] = {
     "session.started": SessionStarted,
+    "session.resumed": SessionResumed,
     "speech.started": SpeechStarted,
     "speech.stopped": SpeechStopped,
     "partial": Partial,

@@ -35,6 +35,7 @@ def start_message(
         "language": language,
         "task": task,
         "options": dict(options or {}),
+        "resumable": True,
     }
     return message if glossary is None else message | {"glossary": _choice(glossary)}
 

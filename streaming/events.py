@@ -122,12 +122,16 @@ class SessionResumed(Event):
     Attributes:
         next_frame: the audio frame (at the client's rate) to go on with.
         skipped_frames: frames that were lost and count as silence.
+        edits: glossary edits that have arrived; later ones are to be sent again.
+        flushes: the same of flushes.
     """
 
     type: ClassVar[str] = "session.resumed"
     session_id: str
     next_frame: int
     skipped_frames: int = 0
+    edits: int = 0
+    flushes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

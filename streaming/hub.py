@@ -16,12 +16,14 @@ from a2p_engine import glossary
 from a2p_engine.types import SessionOptions, Term
 from streaming import logs, vad
 from streaming.audio import AudioDecoder
+from streaming.auth import Authenticator
 from streaming.backend import Backend
 from streaming.commands import GlossaryChoice, Offer, Resume, Start
 from streaming.dialects.base import Dialect
 from streaming.engine_room import EngineRoom
 from streaming.errors import ServerFull, ShuttingDown, UnknownResume
 from streaming.events import Event, SessionResumed, SessionStarted
+from streaming.keys import KeyFile
 from streaming.live_session import LiveSession
 from streaming.metrics import Gauges, Metrics
 from streaming.outbox import Outbox
@@ -87,6 +89,7 @@ class Hub:
     """Admits connections, opens sessions, and sees them out when the server stops.
 
     Attributes:
+        auth: tells who a client is.
         glossaries: by the name that clients ask for.
         draining: set once the server is stopping.
         metrics: what is counted and timed.
@@ -97,6 +100,7 @@ class Hub:
     ) -> None:
         self.settings = settings
         self.engine = engine
+        self.auth = Authenticator(KeyFile(settings.keys_file) if settings.keys_file else None)
         self.glossaries = load_glossaries(settings.glossaries, engine)
         self.draining = False
         self._room = EngineRoom(engine, settings.workers)
@@ -275,7 +279,11 @@ class Hub:
             resume.first_frame, self.settings.max_backlog_s
         )
         return SessionResumed(
-            session_id=session.session_id, next_frame=next_frame, skipped_frames=skipped
+            session_id=session.session_id,
+            next_frame=next_frame,
+            skipped_frames=skipped,
+            edits=session.runner.edits,
+            flushes=session.runner.flushes,
         )
 
     def keep(self, session: LiveSession, owner: Connected) -> None:

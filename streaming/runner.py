@@ -36,6 +36,10 @@ class SessionRunner:
 
     ``work`` is the coroutine that calls the engine; ``receive_audio`` waits while too much audio is
     unheard, which in turn makes the transport stop reading.
+
+    Attributes:
+        edits: glossary edits taken.
+        flushes: flushes taken.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class SessionRunner:
         self._hearing = asyncio.Lock()
         self._engine_call: asyncio.Future[Any] | None = None
         self._shutting_down = False
+        self.edits = 0
+        self.flushes = 0
 
     async def receive_audio(self, data: bytes) -> None:
         """Take PCM bytes; returns when more may come."""
@@ -80,10 +86,12 @@ class SessionRunner:
 
     def edit_glossary(self, edit: EditGlossary) -> None:
         """Take a glossary edit; it is made in turn, beside the steps, which do not wait for it."""
+        self.edits += 1
         self._editing = asyncio.create_task(self._edit(edit, self._editing))
 
     def flush(self) -> None:
         """End the open segment now."""
+        self.flushes += 1
         self._tell(self._core.flush())
 
     async def discard(self) -> None:
