@@ -21,6 +21,7 @@ from streaming.dialects.base import Handshake
 from streaming.events import PROTOCOL_VERSION
 from streaming.hub import Hub
 from streaming.vad import DETECTORS
+from streaming.web_security import EXCEPTION_HANDLERS, middleware
 
 
 def create_app(hub: Hub) -> Starlette:
@@ -28,7 +29,9 @@ def create_app(hub: Hub) -> Starlette:
 
     def speaks(build: DialectBuilder) -> Callable[[WebSocket], Awaitable[None]]:
         async def socket(websocket: WebSocket) -> None:
-            dialect = build(handshake_of(websocket), hub.offer, hub.settings)
+            handshake = handshake_of(websocket)
+            hub.auth.identify(handshake).require("captions")
+            dialect = build(handshake, hub.offer, hub.settings)
             await Connection(websocket, hub, dialect).serve()
 
         return socket
@@ -37,7 +40,8 @@ def create_app(hub: Hub) -> Starlette:
         state = {"status": "stopping" if hub.draining else "ok", "sessions": hub.sessions}
         return JSONResponse(state, status_code=503 if hub.draining else 200)
 
-    async def info(_: Request) -> JSONResponse:
+    async def info(request: Request) -> JSONResponse:
+        hub.auth.authorise(request, "captions")
         return JSONResponse(describe(hub))
 
     routes: list[BaseRoute] = [
@@ -47,7 +51,11 @@ def create_app(hub: Hub) -> Starlette:
     ]
     if hub.settings.web_directory.is_dir():
         routes.append(Mount("/", StaticFiles(directory=hub.settings.web_directory, html=True)))
-    return Starlette(routes=routes)
+    return Starlette(
+        routes=routes,
+        middleware=middleware(hub.settings),
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
 
 
 def handshake_of(connection: HTTPConnection) -> Handshake:

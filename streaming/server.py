@@ -23,7 +23,9 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from streaming import tls
 from streaming.app import create_app
+from streaming.auth import warn_if_open
 from streaming.backend import Backend
 from streaming.connection import ABORT_EXTENSION
 from streaming.errors import SettingsError
@@ -103,7 +105,9 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             raise ClientDisconnected
         await super().send(message)
-        if message["type"] == "websocket.close":
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # or uvicorn would log that the application forgot it
+        elif message["type"] == "websocket.close":
             self.loop.call_later(2 * LINGER_S, self.transport.abort)
 
 
@@ -133,11 +137,16 @@ class PatientServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Stop on a signal; unlike uvicorn, do not die of it afterwards: the exit was clean."""
+        """Stop on a signal; unlike uvicorn, do not die of it afterwards: the exit was clean.
+
+        SIGHUP has the certificate read again, if there is one.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in STOP_SIGNALS}
+        if self.config.ssl is not None:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: tls.renew(self.config))
         try:
             yield
         finally:
@@ -191,6 +200,7 @@ async def running(
         SettingsError: the address cannot be listened on, or the certificate cannot be read.
         GlossaryError: a glossary of the settings cannot be read.
     """
+    warn_if_open(settings.host, settings.keys_file)
     hub = Hub(settings, engine, publishers)
     config = _uvicorn_config(settings, hub)
     with _listen(settings.host, settings.port) as listener:
@@ -253,11 +263,13 @@ def _uvicorn_config(settings: ServerSettings, hub: Hub) -> uvicorn.Config:
         ws_per_message_deflate=False,  # speech hardly shrinks, and two cores have better to do
         lifespan="off",
         log_config=None,
+        log_level="warning",  # below it are query strings, which may hold keys, and messages
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=round(LINGER_S),
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
+        ssl_context_factory=tls.hardened if settings.ssl_certfile else None,
     )
     try:
         config.load()

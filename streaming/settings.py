@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,14 +19,23 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from streaming.errors import SettingsError
+from streaming.origin import check_origins
 
 ENVIRONMENT_PREFIX = "A2P_"
 OTHER_TABLES = {"engine"}  # tables of the same file that other parts read
 WEB_DIRECTORY = Path(__file__).parent.parent / "clients" / "web"
+FRAME_ANCESTOR = re.compile(r"[^\s;,'\"]+")  # what cannot end the header's directive
+JSON_EXAMPLES = {
+    "glossaries": '{"demo": "terms.txt"}',
+    "allowed_origins": '["https://meet.example.org"]',
+    "allowed_hosts": '["captions.example.org"]',
+    "frame_ancestors": '["https://meet.example.org"]',
+}
 
 
 def _expand(path: object) -> object:
@@ -62,6 +72,14 @@ class ServerSettings(BaseModel):
             long it then has to answer.
         shutdown_timeout_s: how long open sessions may take for their last finals.
         web_directory: static files served at ``/``.
+        keys_file: API keys, as `a2p keys` writes them; without one everybody may do everything.
+        allowed_origins: web pages of other hosts that may use the server; ``*`` is all.
+        allowed_hosts: names by which the server may be addressed. Without any a server that only
+            this machine can reach and that asks for no keys answers to names of the loopback.
+        frame_ancestors: web pages that may show the captions page in a frame, besides its own.
+        max_session_s: longest session.
+        max_pace: how much faster than real time a client may send audio.
+        max_messages_per_s: messages without audio that a client may send.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,6 +103,27 @@ class ServerSettings(BaseModel):
     ping_s: float = Field(20.0, gt=0)
     shutdown_timeout_s: float = Field(20.0, ge=0)
     web_directory: UserPath = WEB_DIRECTORY
+    keys_file: UserPath | None = None
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    frame_ancestors: tuple[str, ...] = ()
+    max_session_s: float = Field(12 * 3600.0, ge=1)
+    max_pace: float = Field(10.0, ge=1)
+    max_messages_per_s: float = Field(100.0, ge=1)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        check_origins(origins)
+        return origins
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _ancestors_are_sources(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        for source in sources:
+            if not FRAME_ANCESTOR.fullmatch(source):
+                raise ValueError(f"{source!r} is not a source such as https://*.example.org")
+        return sources
 
     @model_validator(mode="after")
     def _default_glossary_is_known(self) -> ServerSettings:
@@ -112,17 +151,17 @@ def _from_environment() -> dict[str, Any]:
     """Values of the variables that are settings; others of the same prefix belong to others."""
     names = {f"{ENVIRONMENT_PREFIX}{name.upper()}": name for name in ServerSettings.model_fields}
     found: dict[str, Any] = {names[key]: os.environ[key] for key in names if key in os.environ}
-    if "glossaries" in found:
-        found["glossaries"] = _json(found["glossaries"])
-    return found
+    return {
+        name: _json(name, text) if name in JSON_EXAMPLES else text for name, text in found.items()
+    }
 
 
-def _json(text: str) -> Any:
+def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        variable = f"{ENVIRONMENT_PREFIX}GLOSSARIES"
-        raise SettingsError(f'{variable} must be JSON like {{"demo": "terms.txt"}}') from None
+        variable = f"{ENVIRONMENT_PREFIX}{name.upper()}"
+        raise SettingsError(f"{variable} must be JSON like {JSON_EXAMPLES[name]}") from None
 
 
 def _read(path: Path | str) -> dict[str, Any]:

@@ -271,7 +271,8 @@ async def test_a_silent_line_is_noticed(serving: Serving, engine: FakeEngine) ->
         address = ("127.0.0.1", server.port)
         with socket.create_connection(address) as raw:  # a peer that never answers anything
             raw.sendall(
-                b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\n"
+                b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
             )
             await until(lambda: server.hub.sessions == 1)
