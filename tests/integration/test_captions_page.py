@@ -29,6 +29,7 @@ from streaming.app import create_app
 from streaming.server import Running, running
 from streaming.settings import ServerSettings
 from tests.streaming.fake_engine import FakeEngine
+from tests.streaming.flaky import flaky_proxy
 
 SPEECH = Path(__file__).parents[2] / "examples" / "data" / "ward_round.flac"
 # One browser serves all tests, so they share its event loop.
@@ -298,6 +299,24 @@ async def test_the_page_comes_back_after_a_restart_of_the_server(open_page: Open
         clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
         assert clocks == sorted(set(clocks)), "a line came twice or time went back"
         assert "w1" in next(iter(again.hub.engine.sessions.values())).terms
+
+
+async def test_the_page_goes_on_over_broken_connections(open_page: OpenPage) -> None:
+    """The session is the same one, the open caption stays, and no line is lost or comes twice."""
+    async with serving() as server, flaky_proxy(server.port) as proxy:
+        page = await open_page(server, base=f"http://127.0.0.1:{proxy.port}/")
+        await start(page, "w1")
+        (engine_session,) = server.hub.engine.sessions
+        for lines in (2, 3, 4):
+            proxy.cut()
+            await page.get_by_label("Terms, one a line").fill(f"w1\nw{lines}")
+            await page.locator("#language").focus()
+            await expect(page.locator("#state")).to_have_text("Live")
+            await expect(page.locator(f"#lines li:nth-child({lines})")).to_be_visible()
+        assert list(server.hub.engine.sessions) == [engine_session]
+        assert set(server.hub.engine.sessions[engine_session].terms) == {"w1", "w4"}
+        clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
+        assert clocks == sorted(set(clocks)) and proxy.connections >= 4
 
 
 def seconds(clock: str) -> float:

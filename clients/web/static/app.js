@@ -84,7 +84,7 @@ function onEvent(event) {
     "glossary.updated": () => glossary.show(event),
     partial: () => view.partial(event),
     final: () => finish(event),
-    disconnected: () => view.clearOpen(),
+    forgotten: () => view.clearOpen(),
     error: () => event.fatal || notice(event.message),
   }[event.type];
   if (event.type === "partial" || event.type === "final") measureDelay(event);

@@ -1,4 +1,4 @@
-// The newest audio, from the end of the last final to now, so that a reconnect can send it again.
+// The newest audio, from the end of the last final to now, so that a reconnect can send again what was lost.
 
 export class Backlog {
   // Times are samples since the first one; batches before `next` have been sent.
@@ -42,6 +42,20 @@ export class Backlog {
   rewind() {
     this.next = 0;
     return this.start / this.sampleRateHz;
+  }
+
+  /** Prepare to send from a sample on, as far as it is kept. */
+  skipTo(sample) {
+    this.next = 0;
+    let at = this.start;
+    while (this.next < this.batches.length && at + this.batches[this.next].length <= sample) {
+      at += this.batches[this.next].length;
+      this.next += 1;
+    }
+    if (this.next === this.batches.length || at >= sample) return;
+    const batch = this.batches[this.next];
+    this.batches.splice(this.next, 1, batch.slice(0, sample - at), batch.slice(sample - at));
+    this.next += 1;
   }
 
   /** Seconds that were dropped without ever having been sent, since the last call. */

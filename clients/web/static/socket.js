@@ -1,4 +1,4 @@
-// A caption session: sends audio, gives events, reconnects by itself.
+// A caption session: sends audio, gives events, reconnects by itself and goes on where it broke off.
 
 import { Backlog } from "./backlog.js";
 
@@ -30,6 +30,8 @@ export class CaptionSocket {
     Object.assign(this, { sampleRateHz, start, onEvent, onState });
     this.backlog = new Backlog(sampleRateHz);
     this.offsetS = 0;
+    this.resume = null; // {session_id, token, origin, lastSeq} of a session that outlives its connection
+    this.edits = []; // glossary edits since the start message
     this.attempt = 0;
     this.started = false;
     this.stopping = false;
@@ -42,9 +44,15 @@ export class CaptionSocket {
     this.pump();
   }
 
-  /** Change the glossary in force; while disconnected the next start message carries the change. */
+  /** Change the glossary in force; what cannot be sent now follows when the session goes on. */
   edit(add, remove) {
-    if (this.started) this.socket.send(JSON.stringify({ type: "glossary.edit", add, remove }));
+    const message = { type: "glossary.edit", add, remove };
+    this.edits.push(message);
+    if (this.started) this.tell(message);
+  }
+
+  tell(message) {
+    this.socket.send(JSON.stringify(message));
   }
 
   /** Ask for the last captions; resolves when they have come. */
@@ -68,16 +76,25 @@ export class CaptionSocket {
 
   open() {
     this.onState("connecting", "Preparing…"); // a long glossary takes the server a moment
+    if (this.resume) {
+      const { session_id, token, origin, lastSeq } = this.resume;
+      this.tell({ type: "resume", session_id, token, last_seq: lastSeq, first_frame: this.backlog.start - origin });
+      return;
+    }
     const audio = { encoding: "pcm_s16le", sample_rate_hz: this.sampleRateHz, channels: 1 };
-    this.socket.send(JSON.stringify({ type: "start", audio, ...this.start() }));
+    this.edits = []; // the start message carries them
+    this.tell({ type: "start", audio, resumable: true, ...this.start() });
   }
 
   receive(event) {
+    // What is replayed behind session.resumed has lower numbers than it.
+    if (this.resume && event.type !== "session.resumed") this.resume.lastSeq = Math.max(this.resume.lastSeq, event.seq);
     for (const name of ["start_s", "end_s", "time_s", "audio_time_s"]) this.shift(event, name);
     for (const item of [...(event.words ?? []), ...(Array.isArray(event.terms) ? event.terms : [])]) {
       for (const name of ["start_s", "end_s"]) this.shift(item, name);
     }
-    if (event.type === "session.started") this.begin();
+    if (event.type === "session.started") this.begin(event);
+    else if (event.type === "session.resumed") this.goOn(event);
     else if (event.type === "final") this.backlog.finishUntil(event.end_s);
     else if (event.type === "error") this.complain(event);
     this.onEvent(event);
@@ -88,10 +105,22 @@ export class CaptionSocket {
     if (typeof item[name] === "number") item[name] += this.offsetS;
   }
 
-  begin() {
+  begin({ seq, session_id, resume }) {
     this.offsetS = this.backlog.rewind();
+    this.resume = resume ? { session_id, token: resume.token, origin: this.backlog.start, lastSeq: seq } : null;
+    this.live(0);
+  }
+
+  goOn({ next_frame, edits }) {
+    this.backlog.skipTo(this.resume.origin + next_frame);
+    this.live(edits);
+  }
+
+  /** The session is open; the server has `edits` of the glossary edits. */
+  live(edits) {
     this.started = true;
     this.connectedAt = performance.now();
+    for (const message of this.edits.slice(edits)) this.tell(message);
     const lostS = this.backlog.takeLostS();
     this.onState("live", lostS ? `Live, ${lostS.toFixed(1)} s of sound were lost` : "Live");
     this.pump();
@@ -101,6 +130,7 @@ export class CaptionSocket {
   complain(event) {
     this.retryAfterS = event.retry_after_s ?? 0;
     this.fatal = event.fatal ? event.message : undefined;
+    this.forgotten = event.code === "unknown_session";
   }
 
   /** Send what there is, as long as the network takes it. */
@@ -122,20 +152,31 @@ export class CaptionSocket {
   finish() {
     this.finishing = this.backlog.unsent > 0;
     if (this.finishing) return;
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ type: "stop" }));
+    if (this.socket.readyState === WebSocket.OPEN) this.tell({ type: "stop" });
   }
 
   closed({ code, reason }) {
     if (this.left) return;
     if (this.started && performance.now() - this.connectedAt > MAX_DELAY_S * 1000) this.attempt = 0;
     this.started = this.finishing = false;
-    this.onEvent({ type: "disconnected" });
+    if (this.forgotten) {
+      this.startAnew();
+      return;
+    }
     this.attempt += 1;
     if (!RETRY_CODES.has(code) || this.attempt > ATTEMPTS) {
       this.leave("failed", this.fatal || reason || (code === 1006 ? "The server cannot be reached" : `Closed by the server (${code})`));
       return;
     }
     this.waitAndConnect(this.fatal || (code === 1006 ? "Connection lost" : reason || "Server is restarting"));
+  }
+
+  /** The server does not have the session any more: a new one hears what has no final yet. */
+  startAnew() {
+    this.forgotten = false;
+    this.resume = this.fatal = undefined;
+    this.onEvent({ type: "forgotten" });
+    this.connect();
   }
 
   waitAndConnect(why) {
