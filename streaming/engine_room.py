@@ -3,7 +3,8 @@
 Steps, voice detectors and glossaries have threads of their own. A detector decides when speech ends
 and must not queue behind engine steps. It takes about 1 ms per 32 ms of audio without holding the
 interpreter's lock, so threads really do run it beside the loop. A long glossary takes seconds to
-open or to edit, during which captions go on.
+open or to edit, during which captions go on. Uploads do all their work in places for steps that
+no live session wants, and one place is kept free of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from streaming.backend import Backend
 
@@ -24,13 +25,22 @@ PREPARING_THREADS = 2
 Result = TypeVar("Result")
 
 
+class _Waiting(NamedTuple):
+    """Somebody who waits for a place."""
+
+    turn: asyncio.Future[None]
+    urgent: Callable[[], bool]
+    background: bool
+
+
 class EngineRoom:
-    """Where blocking work is done: bounded threads, and finals before partials."""
+    """Where blocking work is done: bounded threads, finals before partials before uploads."""
 
     def __init__(self, engine: Backend, workers: int) -> None:
         self.engine = engine
         self._workers = self._free = workers
-        self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
+        self._kept_live = 1 if workers > 1 else 0  # places that background work never takes
+        self._waiting: deque[_Waiting] = deque()
         # One thread more than steps, so that closing a session need not wait for a step to end.
         self._stepping = ThreadPoolExecutor(workers + 1, thread_name_prefix="engine")
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="glossary")
@@ -58,24 +68,39 @@ class EngineRoom:
         """Run a voice detector in a thread."""
         return await _in_thread(self._listening, work)
 
+    async def background(self, work: Callable[[], Result]) -> Result:
+        """Do blocking work that can wait, in a place for steps that no live session wants.
+
+        Cancelled, it gives the place back only when the thread is done with the work.
+        """
+        async with self.slot(lambda: False, background=True):
+            call = asyncio.ensure_future(self.call(work))
+            try:
+                return await asyncio.shield(call)
+            finally:
+                await asyncio.wait([call])
+
     @asynccontextmanager
-    async def slot(self, urgent: Callable[[], bool]) -> AsyncIterator[None]:
-        """One of the places for a step; whoever is urgent when a place is given back goes first."""
-        if self._free:
+    async def slot(
+        self, urgent: Callable[[], bool], *, background: bool = False
+    ) -> AsyncIterator[None]:
+        """One of the places for a step; whoever is urgent when a place is given back goes first.
+
+        Background work goes last, and never takes the last free place where there are several.
+        """
+        if self._free > self._kept(background):
             self._free -= 1
         else:
-            await self._queue(urgent)
+            await self._queue(_Waiting(asyncio.Future(), urgent, background))
         try:
             yield
         finally:
             self._release()
 
-    async def _queue(self, urgent: Callable[[], bool]) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        place = (turn, urgent)
+    async def _queue(self, place: _Waiting) -> None:
         self._waiting.append(place)
         try:
-            await turn
+            await place.turn
         except asyncio.CancelledError:
             if place in self._waiting:
                 self._waiting.remove(place)
@@ -84,12 +109,20 @@ class EngineRoom:
             raise
 
     def _release(self) -> None:
-        if not self._waiting:
-            self._free += 1
-            return
-        place = next((item for item in self._waiting if item[1]()), self._waiting[0])
-        self._waiting.remove(place)
-        place[0].set_result(None)
+        self._free += 1
+        while (place := self._next()) is not None:
+            self._free -= 1
+            self._waiting.remove(place)
+            place.turn.set_result(None)
+
+    def _next(self) -> _Waiting | None:
+        """Who goes next, if anybody can."""
+        able = [item for item in self._waiting if self._free > self._kept(item.background)]
+        live = [item for item in able if not item.background]
+        return next((item for item in live if item.urgent()), next(iter(live or able), None))
+
+    def _kept(self, background: bool) -> int:
+        return self._kept_live if background else 0
 
     def close(self) -> None:
         """Give the threads back; what they are at is finished first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -59,3 +60,63 @@ async def test_a_cancelled_wait_does_not_lose_the_place(room: EngineRoom) -> Non
     await asyncio.wait_for(last, 1)
     assert order == ["last"]
     await asyncio.gather(early, late, return_exceptions=True)
+
+
+async def in_background(room: EngineRoom, name: str, order: list[str]) -> None:
+    """Do a moment's work that can wait."""
+    await room.background(lambda: order.append(name))
+
+
+async def test_background_work_goes_last(room: EngineRoom) -> None:
+    """However long it has waited, live sessions that came later go first."""
+    order: list[str] = []
+    async with room.slot(lambda: False):
+        upload = asyncio.create_task(in_background(room, "upload", order))
+        await asyncio.sleep(0)
+        live = [asyncio.create_task(take(room, name, [], order)) for name in "ab"]
+        await asyncio.sleep(0)
+    await asyncio.gather(upload, *live)
+    assert order == ["a", "b", "upload"]
+
+
+async def test_one_place_of_several_is_kept_for_live_sessions() -> None:
+    """Background work never takes the last place, so that a final need not wait for its end."""
+    room = EngineRoom(FakeEngine(), workers=2)
+    order: list[str] = []
+    done = threading.Event()
+    try:
+        first = asyncio.create_task(room.background(done.wait))
+        second = asyncio.create_task(in_background(room, "second upload", order))
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(take(room, "live", [], order), 1)
+        assert (order, room.stepping, room.waiting) == (["live"], 1, 1)
+        done.set()
+        await asyncio.wait_for(asyncio.gather(first, second), 1)
+    finally:
+        done.set()
+        room.close()
+    assert (order, room.stepping, room.waiting) == (["live", "second upload"], 0, 0)
+
+
+async def test_cancelled_background_work_keeps_its_place_until_the_thread_is_done(
+    room: EngineRoom,
+) -> None:
+    """A thread cannot be stopped, and while it runs nobody else may use its place."""
+    done = threading.Event()
+    work = asyncio.create_task(room.background(done.wait))
+    await asyncio.sleep(0.05)
+    work.cancel()
+    await asyncio.sleep(0.05)
+    assert not work.done()
+    assert room.stepping == 1
+    done.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(work, 1)
+    assert room.stepping == 0
+
+
+async def test_an_error_of_background_work_reaches_its_caller(room: EngineRoom) -> None:
+    """And the place is given back."""
+    with pytest.raises(ZeroDivisionError):
+        await room.background(lambda: 1 // 0)
+    assert room.stepping == 0
