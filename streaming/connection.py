@@ -32,6 +32,7 @@ from streaming.errors import (
     TakenOver,
     answer_to,
 )
+from streaming.failures import for_log
 from streaming.hub import Hub
 from streaming.live_session import LiveSession
 from streaming.outbox import Outbox
@@ -95,7 +96,7 @@ class Connection:
         except (A2PError, WebSocketDisconnect) as error:
             return error
         except Exception as error:
-            logger.exception("session failed")
+            logger.error("session failed", exc_info=for_log(error))
             return error
         return None
 

@@ -23,6 +23,7 @@ from streaming.dialects.base import Dialect
 from streaming.engine_room import EngineRoom
 from streaming.errors import ServerFull, ShuttingDown, UnknownResume
 from streaming.events import Event, SessionResumed, SessionStarted
+from streaming.failures import for_log
 from streaming.keys import KeyFile
 from streaming.live_session import LiveSession
 from streaming.metrics import Gauges, Metrics
@@ -141,8 +142,8 @@ class Hub:
         for publisher in self._publishers:
             try:
                 await publisher.stop()
-            except Exception:
-                logger.exception("publisher %r did not stop", publisher)
+            except Exception as error:
+                logger.error("publisher %r did not stop", publisher, exc_info=for_log(error))
         await asyncio.to_thread(self._room.close)
 
     def admit(self, connection: Connected) -> None:
@@ -342,5 +343,5 @@ class Hub:
         for publisher in self._publishers:
             try:
                 publisher.publish(session_id, event)
-            except Exception:
-                logger.exception("publisher %r failed", publisher)
+            except Exception as error:
+                logger.error("publisher %r failed", publisher, exc_info=for_log(error))

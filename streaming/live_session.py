@@ -94,7 +94,7 @@ class LiveSession:
                     await self.runner.stop()
                     await asyncio.shield(self.worker)
         except (A2PError, TimeoutError) as error:
-            logger.warning("a session was broken off: %s", error)
+            logger.warning("a session was broken off: %s", type(error).__name__)
         finally:
             self.worker.cancel()
             await asyncio.gather(self.worker, return_exceptions=True)

@@ -18,6 +18,7 @@ from streaming.commands import EditGlossary
 from streaming.engine_room import EngineRoom
 from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownResume, error_event
 from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
+from streaming.failures import for_log
 from streaming.segmenter import samples
 from streaming.session import SessionCore
 from streaming.session_meter import SessionMeter
@@ -171,8 +172,9 @@ class SessionRunner:
         await self._edits_made()
         try:
             await self._room.call(partial(self._room.engine.close, self._handle))
-        except Exception:
-            logger.exception("the engine could not close session %s", self._handle)
+        except Exception as error:
+            text = "the engine could not close session %s"
+            logger.error(text, self._handle, exc_info=for_log(error))
 
     async def _hear(self, piece: Samples) -> None:
         async with self._hearing:
@@ -190,7 +192,8 @@ class SessionRunner:
             try:
                 result = await self._engine(partial(self._room.engine.step, request))
             except Exception as error:
-                logger.exception("step failed on segment %d", request.segment_id)
+                text = "step failed on segment %d"
+                logger.error(text, request.segment_id, exc_info=for_log(error))
                 self._meter.step_failed()
                 events = self._core.step_failed(error)
             else:
@@ -205,7 +208,7 @@ class SessionRunner:
         try:
             info, rejected = await self._room.prepare(partial(self._apply_edit, edit))
         except Exception as error:
-            logger.warning("glossary edit failed: %s", error)
+            logger.warning("a glossary edit failed", exc_info=for_log(error))
             self._tell([error_event(error, fatal=False)])
             return
         self._core.glossary_changed()
