@@ -20,6 +20,7 @@ from streaming.dialects import DIALECTS, DialectBuilder
 from streaming.dialects.base import Handshake
 from streaming.events import PROTOCOL_VERSION
 from streaming.hub import Hub
+from streaming.operations import health_routes, metrics_routes
 from streaming.vad import DETECTORS
 from streaming.web_security import EXCEPTION_HANDLERS, middleware
 
@@ -36,19 +37,17 @@ def create_app(hub: Hub) -> Starlette:
 
         return socket
 
-    async def health(_: Request) -> JSONResponse:
-        state = {"status": "stopping" if hub.draining else "ok", "sessions": hub.sessions}
-        return JSONResponse(state, status_code=503 if hub.draining else 200)
-
     async def info(request: Request) -> JSONResponse:
         hub.auth.authorise(request, "captions")
         return JSONResponse(describe(hub))
 
     routes: list[BaseRoute] = [
         *(WebSocketRoute(path, speaks(build)) for path, build in DIALECTS.items()),
-        Route("/healthz", health),
+        *health_routes(hub),
         Route("/api/info", info),
     ]
+    if hub.settings.admin_port is None:
+        routes += metrics_routes(hub, hub.auth.authorise)
     if hub.settings.web_directory.is_dir():
         routes.append(Mount("/", StaticFiles(directory=hub.settings.web_directory, html=True)))
     return Starlette(

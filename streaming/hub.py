@@ -29,6 +29,7 @@ from streaming.live_session import LiveSession
 from streaming.metrics import Gauges, Metrics
 from streaming.outbox import Outbox
 from streaming.publishers.base import Publisher
+from streaming.readiness import WarmUp
 from streaming.runner import SessionRunner
 from streaming.segmenter import SegmenterConfig
 from streaming.session import SessionConfig, SessionCore
@@ -92,7 +93,10 @@ class Hub:
     Attributes:
         auth: tells who a client is.
         glossaries: by the name that clients ask for.
+        leaving: set once no new clients are wanted.
+        cordoned: set once no new sessions are taken.
         draining: set once the server is stopping.
+        warm_up: has the engine load what sessions will need.
         metrics: what is counted and timed.
     """
 
@@ -103,6 +107,8 @@ class Hub:
         self.engine = engine
         self.auth = Authenticator(KeyFile(settings.keys_file) if settings.keys_file else None)
         self.glossaries = load_glossaries(settings.glossaries, engine)
+        self.leaving = False
+        self.cordoned = False
         self.draining = False
         self._room = EngineRoom(engine, settings.workers)
         self._publishers = publishers
@@ -110,12 +116,16 @@ class Hub:
         self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
         self._kept: dict[str, asyncio.Task[None]] = {}  # of them, those without a connection
         self._none_left = asyncio.Event()
+        choices = {name: GlossaryChoice(name=name) for name in self.glossaries}
+        own = {name: partial(self._own_terms, choice) for name, choice in choices.items()}
+        self.warm_up = WarmUp(self._room, own, wanted=settings.warm_up)
+        self._warming: asyncio.Task[None] | None = None
         self.metrics = Metrics()
         self.metrics.describe(engine.speech_llm, self.glossaries)
         self.metrics.watch(
             Gauges(
                 max_sessions=lambda: settings.max_sessions,
-                draining=lambda: self.draining,
+                draining=lambda: self.leaving,
                 steps_waiting=lambda: self._room.waiting,
                 steps_running=lambda: self._room.stepping,
             )
@@ -133,12 +143,16 @@ class Hub:
         return len(self._connected) + len(self._kept)
 
     async def start(self) -> None:
-        """Start the publishers."""
+        """Start the publishers, and begin to warm up."""
         for publisher in self._publishers:
             await publisher.start()
+        self._warming = asyncio.create_task(self.warm_up.run())
 
     async def stop(self) -> None:
         """Stop the publishers and the threads."""
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
         for publisher in self._publishers:
             try:
                 await publisher.stop()
@@ -167,7 +181,7 @@ class Hub:
 
     async def drain(self) -> None:
         """Admit no one any more and see everyone out, within the time the settings allow."""
-        self.draining = True
+        self.leaving = self.draining = True
         self._none_left.clear()
         for connection in tuple(self._connected):
             connection.shut_down()
@@ -181,15 +195,22 @@ class Hub:
         except TimeoutError:
             logger.warning("%d sessions did not end in time", self.sessions)
 
+    def cordon(self) -> None:
+        """Take no new sessions; those that are open go on, also over new connections."""
+        self.leaving = self.cordoned = True
+
     async def open_session(
         self, start: Start, owner: Connected, dialect: Dialect, outbox: Outbox
     ) -> LiveSession:
         """Open a session with the engine and tell that it has started.
 
         Raises:
+            ShuttingDown: no new sessions are taken.
             ServerFull: there is no place.
             A2PError: the engine refuses it.
         """
+        if self.cordoned:
+            raise ShuttingDown("the server takes no new sessions")
         if self.sessions > self.settings.max_sessions:
             raise self._full()
         window_s = self.settings.resume_window_s
@@ -338,6 +359,10 @@ class Hub:
         known = {term.text for term in named} if parsed.terms else set()
         fresh = tuple(term for term in parsed.terms if term.text not in known)
         return (*named, *fresh) if fresh else named, None, parsed.rejected
+
+    def _own_terms(self, choice: GlossaryChoice) -> tuple[Terms, Path | None]:
+        terms, index, _ = self._terms(choice)
+        return terms, index
 
     def _publish(self, session_id: str, event: Event) -> None:
         for publisher in self._publishers:

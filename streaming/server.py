@@ -10,12 +10,15 @@ it takes a client for dead whose pong waits behind a backlog of audio.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -24,6 +27,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from streaming import tls
+from streaming.admin_server import administered
 from streaming.app import create_app
 from streaming.auth import warn_if_open
 from streaming.backend import Backend
@@ -32,6 +36,9 @@ from streaming.errors import SettingsError
 from streaming.hub import Hub
 from streaming.publishers.base import Publisher
 from streaming.settings import ServerSettings
+from streaming.sockets import listen
+
+logger = logging.getLogger(__name__)
 
 # Small, because what lies in these buffers is beyond the outbox's power to drop when it is stale.
 SEND_BUFFER_BYTES = 64 * 1024
@@ -122,6 +129,7 @@ class PatientServer(uvicorn.Server):
         super().__init__(config)
         self.ready = asyncio.Event()
         self._hub = hub
+        self._signalled = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell when connections are accepted."""
@@ -129,11 +137,22 @@ class PatientServer(uvicorn.Server):
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no one, deliver last finals, then stop."""
+        """Have load balancers notice, accept no one, deliver last finals, then stop."""
+        self._hub.leaving = True
+        told = {"event": "server.stopping", "sessions": self._hub.sessions}
+        logger.info("the server stops", extra=told)
+        await asyncio.sleep(self._hub.settings.drain_delay_s)
         for listener in self.servers:
             listener.close()
         await self._hub.drain()
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop on the first signal; the second one ends the process, whatever it is at."""
+        if self._signalled:
+            logger.warning("ended by a second signal", extra={"event": "server.killed"})
+            os._exit(128 + sig)
+        self._signalled = self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -156,11 +175,19 @@ class PatientServer(uvicorn.Server):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that accepts connections."""
+    """A server that accepts connections.
+
+    Attributes:
+        settings: what it was told.
+        port: of the clients.
+        hub: what its connections share.
+        admin_port: of administrators, if they have one.
+    """
 
     settings: ServerSettings
     port: int
     hub: Hub
+    admin_port: int | None
     _server: PatientServer
     _serving: asyncio.Task[None]
 
@@ -203,13 +230,15 @@ async def running(
     warn_if_open(settings.host, settings.keys_file)
     hub = Hub(settings, engine, publishers)
     config = _uvicorn_config(settings, hub)
-    with _listen(settings.host, settings.port) as listener:
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(settings.host, settings.port))
         server = PatientServer(config, hub)
+        admin_port = await _administer(stack, hub, server)
         await hub.start()
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await server.ready.wait()
-            yield Running(settings, listener.getsockname()[1], hub, server, serving)
+            yield Running(settings, listener.getsockname()[1], hub, admin_port, server, serving)
         finally:
             server.should_exit = True
             await serving
@@ -243,13 +272,20 @@ def serve(
     asyncio.run(run())
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        reason = error.strerror or error
-        raise SettingsError(f"cannot listen on {host}, port {port}: {reason}") from error
+async def _administer(stack: AsyncExitStack, hub: Hub, server: PatientServer) -> int | None:
+    """Serve administrators until the stack is unwound; returns their port, if they have one."""
+    settings = hub.settings
+    if settings.admin_port is None:
+        return None
+
+    def stop() -> None:
+        server.should_exit = True
+
+    warn_if_open(settings.admin_host, settings.keys_file)
+    listener = stack.enter_context(listen(settings.admin_host, settings.admin_port))
+    await stack.enter_async_context(administered(hub, listener, stop))
+    port: int = listener.getsockname()[1]
+    return port
 
 
 def _uvicorn_config(settings: ServerSettings, hub: Hub) -> uvicorn.Config:

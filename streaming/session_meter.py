@@ -118,7 +118,7 @@ class SessionMeter:
             case SpeechStarted(segment_id=segment, time_sample=sample):
                 self._await(self._began, segment, sample)
             case SpeechStopped(segment_id=segment, time_sample=sample):
-                self._await(self._stopped, segment, sample)
+                self._await(self._stopped, segment, sample - 1)  # the last one of the speech
             case Partial(segment_id=segment):
                 self._words(segment, event.committed + event.volatile)
             case Final():

@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,10 +24,10 @@ from pydantic import (
 )
 
 from streaming.errors import SettingsError
+from streaming.logs import LogFormat, LogLevel
 from streaming.origin import check_origins
 
 ENVIRONMENT_PREFIX = "A2P_"
-OTHER_TABLES = {"engine"}  # tables of the same file that other parts read
 WEB_DIRECTORY = Path(__file__).parent.parent / "clients" / "web"
 FRAME_ANCESTOR = re.compile(r"[^\s;,'\"]+")  # what cannot end the header's directive
 JSON_EXAMPLES = {
@@ -71,6 +71,19 @@ class ServerSettings(BaseModel):
         ping_s: after how long a silent connection is asked whether it is still there, and how
             long it then has to answer.
         shutdown_timeout_s: how long open sessions may take for their last finals.
+        drain_delay_s: how long a server that was told to stop goes on as before, but not ready, so
+            that load balancers notice.
+        warm_up: load at the start what the first session would wait for.
+        admin_host: address of the administrators' port.
+        admin_port: port for metrics and administration alone; None leaves the metrics with the
+            clients, and administration out.
+        log_format: ``text`` or ``json``.
+        log_level: least severe records that are logged.
+        speech_llm: model that writes the captions.
+        retriever: directory of a trained retriever; None takes the one that is shipped.
+        device: where the models run.
+        mqtt: broker to publish captions to, as ``mqtt[s]://[user@]host[:port]``.
+        mqtt_node: name of this server in topics; None takes the machine's.
         web_directory: static files served at ``/``.
         keys_file: API keys, as `a2p keys` writes them; without one everybody may do everything.
         allowed_origins: web pages of other hosts that may use the server; ``*`` is all.
@@ -102,6 +115,17 @@ class ServerSettings(BaseModel):
     vosk_sample_rate_hz: int = Field(8000, ge=8000, le=48000)
     ping_s: float = Field(20.0, gt=0)
     shutdown_timeout_s: float = Field(20.0, ge=0)
+    drain_delay_s: float = Field(0.0, ge=0, le=600)
+    warm_up: bool = True
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = Field(None, ge=0, le=65535)
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
+    speech_llm: str = "whisper-base"
+    retriever: UserPath | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    mqtt: str | None = None
+    mqtt_node: str | None = None
     web_directory: UserPath = WEB_DIRECTORY
     keys_file: UserPath | None = None
     allowed_origins: tuple[str, ...] = ()
@@ -172,7 +196,7 @@ def _read(path: Path | str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings {path}: {error}") from error
     for key in tables:
-        if key not in {"server", *OTHER_TABLES}:
+        if key != "server":
             raise SettingsError(f"settings {path}: unknown key {key!r}; expected [server]")
     server = tables.get("server", {})
     if not isinstance(server, dict):

@@ -27,7 +27,8 @@ def serving(engine: FakeEngine) -> Serving:
 
     @asynccontextmanager
     async def start(*, publishers: Any = (), **settings: Any) -> AsyncIterator[Running]:
-        chosen = ServerSettings.load(port=0, **settings)
+        # The steps of a warm-up would count among those that tests look at.
+        chosen = ServerSettings.load(port=0, **{"warm_up": False, **settings})
         async with running(chosen, engine, publishers) as server:
             yield server
 

@@ -21,7 +21,7 @@ def test_arguments_rank_before_environment_before_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The nearest source wins, value by value."""
-    file = write(tmp_path, "[server]\nport = 1\nworkers = 3\nmax_sessions = 5\n[engine]\nx = 1\n")
+    file = write(tmp_path, "[server]\nport = 1\nworkers = 3\nmax_sessions = 5\n")
     monkeypatch.setenv("A2P_PORT", "2")
     monkeypatch.setenv("A2P_WORKERS", "4")
     monkeypatch.setenv("A2P_SOMETHING_ELSE", "of another part")
