@@ -1,23 +1,22 @@
 """Threads for everything that blocks, so that no model ever runs on the event loop.
 
 Steps, voice detectors and glossaries have threads of their own. A detector decides when speech ends
-and must not queue behind engine steps. It takes about 1 ms per 32 ms of audio without holding the
-interpreter's lock, so threads really do run it beside the loop. A long glossary takes seconds to
-open or to edit, during which captions go on. Uploads do all their work in places for steps that
-no live session wants, and one place is kept free of them.
+and must not queue behind engine steps. A long glossary takes seconds to open or to edit, during
+which captions go on. Who gets the next place for a step is decided in ``schedule``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from streaming.backend import Backend
+from streaming.schedule import UPLOAD_PATIENCE_S, Ask, Due, Kind, Schedule
 
 LISTENING_THREADS = 2
 PREPARING_THREADS = 2
@@ -25,22 +24,20 @@ PREPARING_THREADS = 2
 Result = TypeVar("Result")
 
 
-class _Waiting(NamedTuple):
-    """Somebody who waits for a place."""
-
-    turn: asyncio.Future[None]
-    urgent: Callable[[], bool]
-    background: bool
-
-
 class EngineRoom:
-    """Where blocking work is done: bounded threads, finals before partials before uploads."""
+    """Where blocking work is done: bounded threads, and places for steps given away by schedule."""
 
-    def __init__(self, engine: Backend, workers: int) -> None:
+    def __init__(
+        self,
+        engine: Backend,
+        workers: int,
+        worked: Callable[[Kind, float], None] = lambda kind, took_s: None,
+    ) -> None:
+        """Start no thread yet; ``worked`` is told what each place was taken for, and how long."""
         self.engine = engine
-        self._workers = self._free = workers
-        self._kept_live = 1 if workers > 1 else 0  # places that background work never takes
-        self._waiting: deque[_Waiting] = deque()
+        self._worked = worked
+        self._schedule = Schedule(workers)
+        self._turns: dict[Ask, asyncio.Future[None]] = {}
         # One thread more than steps, so that closing a session need not wait for a step to end.
         self._stepping = ThreadPoolExecutor(workers + 1, thread_name_prefix="engine")
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="glossary")
@@ -49,12 +46,12 @@ class EngineRoom:
     @property
     def waiting(self) -> int:
         """Sessions that wait for a place for their step."""
-        return len(self._waiting)
+        return self._schedule.waiting
 
     @property
     def stepping(self) -> int:
         """Places that are taken."""
-        return self._workers - self._free
+        return self._schedule.running
 
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do blocking work of the engine in a thread."""
@@ -69,11 +66,12 @@ class EngineRoom:
         return await _in_thread(self._listening, work)
 
     async def background(self, work: Callable[[], Result]) -> Result:
-        """Do blocking work that can wait, in a place for steps that no live session wants.
+        """Do blocking work of an upload, in a place for steps that no live session wants.
 
         Cancelled, it gives the place back only when the thread is done with the work.
         """
-        async with self.slot(lambda: False, background=True):
+        due = Due(Kind.UPLOAD, time.monotonic() + UPLOAD_PATIENCE_S)
+        async with self.slot(lambda: due):
             call = asyncio.ensure_future(self.call(work))
             try:
                 return await asyncio.shield(call)
@@ -81,48 +79,28 @@ class EngineRoom:
                 await asyncio.wait([call])
 
     @asynccontextmanager
-    async def slot(
-        self, urgent: Callable[[], bool], *, background: bool = False
-    ) -> AsyncIterator[None]:
-        """One of the places for a step; whoever is urgent when a place is given back goes first.
-
-        Background work goes last, and never takes the last free place where there are several.
-        """
-        if self._free > self._kept(background):
-            self._free -= 1
-        else:
-            await self._queue(_Waiting(asyncio.Future(), urgent, background))
+    async def slot(self, due: Callable[[], Due]) -> AsyncIterator[None]:
+        """One of the places for a step; ``due`` says what it is for, as long as it waits."""
+        ask = self._schedule.ask(due)
+        turn = self._turns[ask] = asyncio.get_running_loop().create_future()
         try:
+            self.deal()
+            await turn
+            began_s = time.monotonic()
             yield
+            assert ask.kind is not None  # it has run
+            self._worked(ask.kind, time.monotonic() - began_s)
         finally:
-            self._release()
+            del self._turns[ask]
+            self._schedule.leave(ask)
+            self.deal()
 
-    async def _queue(self, place: _Waiting) -> None:
-        self._waiting.append(place)
-        try:
-            await place.turn
-        except asyncio.CancelledError:
-            if place in self._waiting:
-                self._waiting.remove(place)
-            else:  # its turn came in the same moment
-                self._release()
-            raise
-
-    def _release(self) -> None:
-        self._free += 1
-        while (place := self._next()) is not None:
-            self._free -= 1
-            self._waiting.remove(place)
-            place.turn.set_result(None)
-
-    def _next(self) -> _Waiting | None:
-        """Who goes next, if anybody can."""
-        able = [item for item in self._waiting if self._free > self._kept(item.background)]
-        live = [item for item in able if not item.background]
-        return next((item for item in live if item.urgent()), next(iter(live or able), None))
-
-    def _kept(self, background: bool) -> int:
-        return self._kept_live if background else 0
+    def deal(self) -> None:
+        """Give free places away; to be called when what somebody waits for has become another."""
+        while (ask := self._schedule.next(time.monotonic())) is not None:
+            turn = self._turns[ask]
+            if not turn.done():  # it may have been cancelled just now, and gives its place back
+                turn.set_result(None)
 
     def close(self) -> None:
         """Give the threads back; what they are at is finished first."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ from streaming.engine_room import EngineRoom
 from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownResume, error_event
 from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
 from streaming.failures import for_log
+from streaming.schedule import AudioClock, Due, Kind
 from streaming.segmenter import samples
 from streaming.session import SessionCore
 from streaming.session_meter import SessionMeter
@@ -64,6 +67,8 @@ class SessionRunner:
         self._max_backlog = samples(max_backlog_s)
         self._meter = meter
         meter.watch(lambda: core.lag_samples)
+        self._clock = AudioClock()
+        self._awaited: Kind | None = None  # what waits for a place
         self._editing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
@@ -77,6 +82,7 @@ class SessionRunner:
         """Take PCM bytes; returns when more may come."""
         audio = self._decoder.decode(data)
         self._meter.audio_arrived(len(audio))
+        self._clock.advance(len(audio), time.monotonic())
         for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
             piece = audio[at : at + AUDIO_SLICE_SAMPLES]
             # Shielded, because detector and buffer must stay in step even if the reader is stopped.
@@ -183,7 +189,9 @@ class SessionRunner:
 
     async def _step(self) -> None:
         self._meter.step_due()
-        async with self._room.slot(lambda: self._core.urgent):
+        self._awaited = self._due().kind
+        async with self._room.slot(self._due):
+            self._awaited = None
             # Only now, so that the request has all audio that came while waiting for the slot.
             request = self._core.next_request()
             if request is None:
@@ -201,6 +209,18 @@ class SessionRunner:
                 self._meter.step_done(result.timings_ms)
         self._tell(events)
         self._progress.set()
+
+    def _due(self) -> Due:
+        wanted = self._core.wanted
+        if wanted is None:  # a step that is not needed any more costs nothing
+            return Due(Kind.PARTIAL, -math.inf)
+        return Due(wanted.kind, self._clock.time_s(wanted.by_sample))
+
+    def _reconsider(self) -> None:
+        """A partial that waits may have become a final, which may run where a partial may not."""
+        if self._awaited is not None and (kind := self._due().kind) is not self._awaited:
+            self._awaited = kind
+            self._room.deal()
 
     async def _edit(self, edit: EditGlossary, earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
@@ -244,3 +264,4 @@ class SessionRunner:
             if not (self._shutting_down and isinstance(event, SessionEnded)):
                 self._emit(event)
         self._wake.set()
+        self._reconsider()

@@ -15,6 +15,7 @@ already heard all of its speech, which is the rule: every pause is decoded as so
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, StepRequest, StepResult
 from streaming.audio import AudioBuffer
@@ -30,12 +31,22 @@ from streaming.events import (
     SpeechStopped,
 )
 from streaming.listener import Listener
+from streaming.schedule import Kind
 from streaming.segmenter import Boundary, Opened, OpenSegment, Segmenter, SegmenterConfig, samples
 from streaming.stabiliser import Stabiliser
 from streaming.vad.base import VoiceActivityDetector
 
 # One slow step (a cold start, a busy moment) must not silence a speaker for long.
 MAX_THINNED_S = 2.0
+# After the end of speech a final should be there; half of it is the usual wait for the endpoint.
+FINAL_WITHIN_S = 1.0
+
+
+class Wanted(NamedTuple):
+    """The step a session waits for, and the audio it should be there with, a sample index."""
+
+    kind: Kind
+    by_sample: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,9 +217,18 @@ class SessionCore:
         return self._next_end() is not None
 
     @property
-    def urgent(self) -> bool:
-        """Whether a final waits for the engine."""
-        return bool(self._line) and self._line[0].end is not None
+    def wanted(self) -> Wanted | None:
+        """What ``next_request`` would be for."""
+        if not self.ready:
+            return None
+        segment, spoken = self._line[0], self._segmenter.open
+        if segment.end is not None:
+            return Wanted(Kind.FINAL, segment.speech_end + samples(FINAL_WITHIN_S))
+        assert spoken is not None  # otherwise nothing is ready
+        if self._pausing(spoken):
+            return Wanted(Kind.PAUSE, spoken.speech_end_sample + samples(FINAL_WITHIN_S))
+        interval = samples(self._config.partial_interval_s)
+        return Wanted(Kind.PARTIAL, max(segment.sent, spoken.onset_sample) + 2 * interval)
 
     @property
     def idle(self) -> bool:
@@ -259,8 +279,7 @@ class SessionCore:
     def _due(self, segment: _Segment, spoken: OpenSegment, fresh: int) -> bool:
         """Whether an open segment with ``fresh`` unheard samples should be decoded now."""
         config = self._config
-        silence = self._segmenter.now_sample - spoken.speech_end_sample
-        if silence >= samples(config.pause_s):
+        if self._pausing(spoken):
             return spoken.speech_samples >= samples(config.segmenter.min_speech_s)
         if not config.partials or segment.sent >= spoken.speech_end_sample:
             return False
@@ -272,6 +291,10 @@ class SessionCore:
         step_s = sum(self.timings_ms.values()) / 1000
         thinned_s = min(step_s / config.partial_load, MAX_THINNED_S)
         return fresh >= samples(max(interval_s, thinned_s))
+
+    def _pausing(self, spoken: OpenSegment) -> bool:
+        silence = self._segmenter.now_sample - spoken.speech_end_sample
+        return silence >= samples(self._config.pause_s)
 
     # What comes out
 

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from streaming.engine_room import EngineRoom
+from streaming.schedule import Due, Kind
 from tests.streaming.fake_engine import FakeEngine
+
+LATER_S = float("inf")
+SOMETHING = Due(Kind.PARTIAL, LATER_S)
 
 
 @pytest.fixture
@@ -21,8 +25,8 @@ def room() -> Iterator[EngineRoom]:
 
 
 async def take(room: EngineRoom, name: str, urgent: list[str], order: list[str]) -> None:
-    """Hold a place for a moment; urgent as long as the name is listed."""
-    async with room.slot(lambda: name in urgent):
+    """Hold a place for a moment; for a final as long as the name is listed."""
+    async with room.slot(lambda: Due(Kind.FINAL if name in urgent else Kind.PARTIAL, LATER_S)):
         order.append(name)
         await asyncio.sleep(0)
 
@@ -38,7 +42,7 @@ async def test_who_becomes_urgent_while_waiting_goes_first(room: EngineRoom) -> 
     """Urgency is looked at when a place is given back, not when it was asked for."""
     order: list[str] = []
     urgent: list[str] = []
-    async with room.slot(lambda: False):
+    async with room.slot(lambda: SOMETHING):
         waiting = [asyncio.create_task(take(room, name, urgent, order)) for name in "abcd"]
         await asyncio.sleep(0)
         urgent.append("c")
@@ -49,7 +53,7 @@ async def test_who_becomes_urgent_while_waiting_goes_first(room: EngineRoom) -> 
 async def test_a_cancelled_wait_does_not_lose_the_place(room: EngineRoom) -> None:
     """Whether it is cancelled before or in the moment of its turn."""
     order: list[str] = []
-    async with room.slot(lambda: False):
+    async with room.slot(lambda: SOMETHING):
         early, late, last = (
             asyncio.create_task(take(room, name, [], order)) for name in ("early", "late", "last")
         )
@@ -70,7 +74,7 @@ async def in_background(room: EngineRoom, name: str, order: list[str]) -> None:
 async def test_background_work_goes_last(room: EngineRoom) -> None:
     """However long it has waited, live sessions that came later go first."""
     order: list[str] = []
-    async with room.slot(lambda: False):
+    async with room.slot(lambda: SOMETHING):
         upload = asyncio.create_task(in_background(room, "upload", order))
         await asyncio.sleep(0)
         live = [asyncio.create_task(take(room, name, [], order)) for name in "ab"]
@@ -120,3 +124,35 @@ async def test_an_error_of_background_work_reaches_its_caller(room: EngineRoom) 
     with pytest.raises(ZeroDivisionError):
         await room.background(lambda: 1 // 0)
     assert room.stepping == 0
+
+
+async def test_what_becomes_a_final_may_run_where_a_partial_may_not() -> None:
+    """Partials leave one place free; ``deal`` looks again at what is waited for."""
+    room = EngineRoom(FakeEngine(), workers=2)
+    order: list[str] = []
+    urgent: list[str] = []
+    try:
+        async with room.slot(lambda: SOMETHING):
+            waiting = asyncio.create_task(take(room, "a", urgent, order))
+            await asyncio.sleep(0)
+            assert (room.stepping, room.waiting) == (1, 1)
+            urgent.append("a")
+            room.deal()
+            await asyncio.wait_for(waiting, 1)
+    finally:
+        room.close()
+    assert order == ["a"]
+
+
+async def test_the_time_in_a_place_is_told() -> None:
+    """With what the place was taken for; capacity is estimated from it."""
+    told: list[tuple[Kind, float]] = []
+    room = EngineRoom(FakeEngine(), 1, worked=lambda *work: told.append(work))
+    try:
+        async with room.slot(lambda: Due(Kind.PAUSE, 0.0)):
+            await asyncio.sleep(0.02)
+    finally:
+        room.close()
+    ((kind, took_s),) = told
+    assert kind is Kind.PAUSE
+    assert 0.015 < took_s < 1

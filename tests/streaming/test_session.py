@@ -21,8 +21,9 @@ from streaming.events import (
     SpeechStarted,
     SpeechStopped,
 )
+from streaming.schedule import Kind
 from streaming.segmenter import SegmenterConfig, samples
-from streaming.session import SessionConfig, SessionCore
+from streaming.session import FINAL_WITHIN_S, SessionConfig, SessionCore, Wanted
 from streaming.vad.energy import EnergyDetector
 from tests.streaming.fake_engine import FakeEngine
 from tests.streaming.signals import silence, tone
@@ -154,14 +155,25 @@ def test_a_final_is_asked_for_when_the_engine_was_busy(engine: FakeEngine) -> No
     first = core.next_request()
     assert first is not None and core.next_request() is None
     core.receive_audio(np.concatenate([tone(1.0), silence(0.6)]))
-    assert core.urgent
+    assert core.wanted is None  # one request at a time
     core.receive_result(engine.step(first))
+    assert core.wanted == Wanted(Kind.FINAL, samples(1.5) + samples(FINAL_WITHIN_S))
     last = core.next_request()
     assert last is not None and last.final
     assert len(first.samples) + len(last.samples) == samples(2.0)
     (final,) = finals(core.receive_result(engine.step(last)))
     assert (final.start_sample, final.end_sample) == (0, samples(2.0))
     assert core.idle
+
+
+def test_deadlines_of_partials_and_pauses_are_on_the_audio_clock(engine: FakeEngine) -> None:
+    """A partial is due one interval after it could be asked for, a pause soon after the speech."""
+    core = core_with(engine, partial_interval_s=0.5)
+    assert core.wanted is None
+    core.receive_audio(np.concatenate([silence(1.0), tone(0.4)]))
+    assert core.wanted == Wanted(Kind.PARTIAL, samples(2.0))
+    core.receive_audio(np.concatenate([tone(0.1), silence(0.2)]))
+    assert core.wanted == Wanted(Kind.PAUSE, samples(1.5) + samples(FINAL_WITHIN_S))
 
 
 def test_finals_queue_in_order_and_partials_wait(engine: FakeEngine) -> None:
