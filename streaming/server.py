@@ -18,6 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from streaming.auth import warn_if_open
 from streaming.backend import Backend
 from streaming.connection import ABORT_EXTENSION
 from streaming.errors import SettingsError
+from streaming.http_server import BoundedHTTP
 from streaming.hub import Hub
 from streaming.publishers.base import Publisher
 from streaming.settings import ServerSettings
@@ -291,7 +293,8 @@ async def _administer(stack: AsyncExitStack, hub: Hub, server: PatientServer) ->
 def _uvicorn_config(settings: ServerSettings, hub: Hub) -> uvicorn.Config:
     config = uvicorn.Config(
         create_app(hub),
-        http="h11",
+        # uvicorn calls what is called a class here with arguments of its own.
+        http=partial(BoundedHTTP, request_timeout_s=settings.start_timeout_s),  # type: ignore[arg-type]
         ws=PatientWebSocket,
         ws_max_size=settings.max_message_bytes,
         ws_ping_interval=settings.ping_s,

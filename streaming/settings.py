@@ -60,7 +60,8 @@ class ServerSettings(BaseModel):
         max_sessions: connections accepted at the same time.
         retry_after_s: when a client that was refused is told to try again.
         max_message_bytes: longest message a client may send.
-        start_timeout_s: how long a new connection may stay without a ``start``.
+        start_timeout_s: how long a new connection may stay without a ``start``, and a peer without
+            a complete request.
         max_backlog_s: audio a session may have unheard before the server stops reading from it.
         max_unread_events: events a session may have unsent before it is dropped; partials and
             statistics replace each other and do not pile up.
