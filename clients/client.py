@@ -36,7 +36,7 @@ from clients.messages import (
     term_of,
 )
 from clients.resume import OpenSession
-from clients.retry import RetryPolicy, close_code, reason_of, worth_retrying
+from clients.retry import RetryPolicy, address_of, close_code, reason_of, worth_retrying
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class CaptionClient:
         self,
         url: str,
         *,
+        api_key: str | None = None,
         audio: AudioFormat | None = None,
         language: str = "en",
         task: str = "transcribe",
@@ -78,6 +79,7 @@ class CaptionClient:
 
         Args:
             url: the server's native endpoint, ``ws://host:port/ws``.
+            api_key: for servers that ask for one.
             audio: format of the bytes given to ``send``, 16 kHz mono ``pcm_s16le`` by default.
             language: ISO 639-1 code of the speech.
             task: ``transcribe`` or ``translate``.
@@ -95,6 +97,7 @@ class CaptionClient:
         self.url = url
         self.audio = audio or AudioFormat()
         self.retry = retry or RetryPolicy()
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._start = start_message(self.audio, language, task, glossary, options)
         self._open_timeout_s = open_timeout_s
         self._start_timeout_s = start_timeout_s
@@ -129,7 +132,7 @@ class CaptionClient:
             except ServerFull as error:
                 failure, again, after_s = error, True, error.retry_after_s
             except (*_LOST, InvalidURI) as error:
-                failure = ConnectError(f"cannot reach {self.url}: {reason_of(error)}")
+                failure = ConnectError(f"cannot reach {address_of(self.url)}: {reason_of(error)}")
                 again, after_s = worth_retrying(error), None
             attempt += 1
             if not (self.retry.at_start and again and attempt <= self.retry.attempts):
@@ -247,7 +250,12 @@ class CaptionClient:
         self, first: Message
     ) -> tuple[ClientConnection, SessionStarted | SessionResumed]:
         """Connect, send the first message and take its answer."""
-        socket = await connect(self.url, open_timeout=self._open_timeout_s, compression=None)
+        socket = await connect(
+            self.url,
+            additional_headers=self._headers,
+            open_timeout=self._open_timeout_s,
+            compression=None,
+        )
         try:
             # A full server may have closed already; its reason is still there to be read.
             with contextlib.suppress(ConnectionClosed):
@@ -332,7 +340,8 @@ class CaptionClient:
             attempt = self._next_attempt(error, attempt)
             delay_s = self.retry.delay_s(attempt, self._retry_after_s)
             self._retry_after_s = None
-            logger.warning("%s: %s, next try in %.1f s", self.url, reason_of(error), delay_s)
+            address = address_of(self.url)
+            logger.warning("%s: %s, next try in %.1f s", address, reason_of(error), delay_s)
             self._events.put_nowait(
                 Reconnecting(attempt=attempt, delay_s=delay_s, reason=reason_of(error))
             )
@@ -351,10 +360,11 @@ class CaptionClient:
             raise SessionFailed(
                 f"the server ended the session: {reason_of(error)}", close_code=close_code(error)
             )
+        address = address_of(self.url)
         if not isinstance(error, ServerFull) and not worth_retrying(error):
-            raise ConnectError(f"cannot reach {self.url} again: {reason_of(error)}")
+            raise ConnectError(f"cannot reach {address} again: {reason_of(error)}")
         if attempt >= self.retry.attempts:
-            raise ConnectError(f"gave up on {self.url} after {attempt} tries: {reason_of(error)}")
+            raise ConnectError(f"gave up on {address} after {attempt} tries: {reason_of(error)}")
         return attempt + 1
 
     async def _resume(self, attempts: int) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
 
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
     InvalidStatus,
+    InvalidURI,
 )
+from websockets.http11 import Response
 
 # 1001 going away, 1006 no closing handshake, 1011 internal error (or our own keepalive timeout),
 # 1012 service restart, 1013 try again later. Anything else would fail the same way again.
@@ -64,8 +68,30 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, ConnectionClosed):
         text = error.rcvd.reason if error.rcvd is not None else ""
         return f"connection closed ({close_code(error)}{': ' + text if text else ''})"
+    if isinstance(error, InvalidStatus):
+        return _refusal(error.response)
+    if isinstance(error, InvalidURI):  # whose text quotes the address, with what it may hide
+        return "that is no websocket address; one looks like ws://host:8765/ws"
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def address_of(url: str) -> str:
+    """The URL without user, password and query, which may hold secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the server"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _refusal(response: Response) -> str:
+    """What the server said instead of opening a socket."""
+    try:
+        told = f": {json.loads(bytes(response.body or b''))['error']['message']}"
+    except (ValueError, KeyError, TypeError):
+        told = ""
+    return f"the server refused the connection ({response.status_code}{told})"

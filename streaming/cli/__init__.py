@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli import bench, convert, data, evaluation, files, live, training, weights
+from streaming.cli import bench, convert, data, evaluation, files, keys, live, training, weights
 
 app = typer.Typer(
     name="a2p",
@@ -28,6 +28,7 @@ training.register(app)
 convert.register(app)
 evaluation.register(app)
 bench.register(app)
+keys.register(app)
 
 INTERRUPTED = 130  # what a shell reports for a program that was stopped by Ctrl-C
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from clients.events import Event
     from streaming.server import Running
 
-UrlOption = Annotated[str, typer.Option("--url", "-u", help="Address of a running `a2p serve`.")]
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        "-u",
+        help="Address of a running `a2p serve`; its API key is read from A2P_API_KEY.",
+    ),
+]
 GlossaryOption = Annotated[
     str | None,
     typer.Option(
@@ -29,6 +37,7 @@ GlossaryOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")]
 
 DEFAULT_URL = "ws://127.0.0.1:8765/ws"
+API_KEY_VARIABLE = "A2P_API_KEY"  # not an option, which every user of the machine could read
 # A larger glossary follows the first message as an edit, which the client splits.
 START_BYTES = 256 * 1024
 
@@ -68,6 +77,9 @@ def serve(
     ] = None,
     ssl_certfile: Annotated[Path | None, typer.Option(help="Serve over TLS.")] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="The certificate's key.")] = None,
+    keys_file: Annotated[
+        Path | None, typer.Option(help="Ask clients for an API key, see `a2p keys`.")
+    ] = None,
     mqtt: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +112,7 @@ def serve(
         workers=workers,
         ssl_certfile=ssl_certfile,
         ssl_keyfile=ssl_keyfile,
+        keys_file=keys_file,
     )
     publishers = [_mqtt_publisher(mqtt, mqtt_node)] if mqtt else []
     _log_progress()
@@ -219,6 +232,7 @@ def _client(
             first, later = [], first
     client = CaptionClient(
         url,
+        api_key=os.environ.get(API_KEY_VARIABLE),
         audio=audio,
         language=language,
         task=task,

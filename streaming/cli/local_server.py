@@ -61,7 +61,13 @@ def local_server(options: Sequence[str] = ()) -> Iterator[str]:
                 process.kill()
 
 
-_SERVER_VARIABLES = {"A2P_HOST", "A2P_PORT", "A2P_GLOSSARIES", "A2P_DEFAULT_GLOSSARY"}
+_SERVER_VARIABLES = {
+    "A2P_HOST",
+    "A2P_PORT",
+    "A2P_GLOSSARIES",
+    "A2P_DEFAULT_GLOSSARY",
+    "A2P_KEYS_FILE",
+}
 
 
 def _pass_on(stream: IO[str], work: object) -> None:
