@@ -21,12 +21,13 @@ from streaming.dialects.base import Handshake
 from streaming.events import PROTOCOL_VERSION
 from streaming.hub import Hub
 from streaming.operations import health_routes, metrics_routes
+from streaming.port_route import PortRoute
 from streaming.vad import DETECTORS
 from streaming.web_security import EXCEPTION_HANDLERS, middleware
 
 
-def create_app(hub: Hub) -> Starlette:
-    """The ASGI application around a hub."""
+def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:
+    """The ASGI application around a hub; on ``vosk_port`` every path speaks Vosk's protocol."""
 
     def speaks(build: DialectBuilder) -> Callable[[WebSocket], Awaitable[None]]:
         async def socket(websocket: WebSocket) -> None:
@@ -46,6 +47,8 @@ def create_app(hub: Hub) -> Starlette:
         *health_routes(hub),
         Route("/api/info", info),
     ]
+    if vosk_port is not None:
+        routes.insert(0, PortRoute(vosk_port, speaks(DIALECTS["/vosk"])))
     if hub.settings.admin_port is None:
         routes += metrics_routes(hub, hub.auth.authorise)
     if hub.settings.web_directory.is_dir():

@@ -184,30 +184,38 @@ class Running:
         port: of the clients.
         hub: what its connections share.
         admin_port: of administrators, if they have one.
+        vosk_port: of clients that speak Vosk's protocol on any path, if they have one.
     """
 
     settings: ServerSettings
     port: int
     hub: Hub
     admin_port: int | None
+    vosk_port: int | None
     _server: PatientServer
     _serving: asyncio.Task[None]
 
     @property
     def url(self) -> str:
         """Address of the captions page."""
-        return f"http{self._address}/"
+        return f"http{self._address(self.port)}/"
 
     @property
     def ws_url(self) -> str:
         """Address of the native protocol."""
-        return f"ws{self._address}/ws"
+        return f"ws{self._address(self.port)}/ws"
 
     @property
-    def _address(self) -> str:
+    def vosk_url(self) -> str:
+        """Address of Vosk's protocol: of its own port, if it has one."""
+        if self.vosk_port is None:
+            return f"ws{self._address(self.port)}/vosk"
+        return f"ws{self._address(self.vosk_port)}/"
+
+    def _address(self, port: int) -> str:
         host = self.settings.host
         secure = "s" if self.settings.ssl_certfile else ""
-        return f"{secure}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"{secure}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def stop(self) -> None:
         """Shut down cleanly; returns when the last session has ended."""
@@ -231,16 +239,18 @@ async def running(
     """
     warn_if_open(settings.host, settings.keys_file)
     hub = Hub(settings, engine, publishers)
-    config = _uvicorn_config(settings, hub)
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(listen(settings.host, settings.port))
-        server = PatientServer(config, hub)
+        ports = [port for port in (settings.port, settings.vosk_port) if port is not None]
+        listeners = [stack.enter_context(listen(settings.host, port)) for port in ports]
+        port, *further = [listener.getsockname()[1] for listener in listeners]
+        vosk_port = further[0] if further else None
+        server = PatientServer(_uvicorn_config(settings, hub, vosk_port), hub)
         admin_port = await _administer(stack, hub, server)
         await hub.start()
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=listeners))
         try:
             await server.ready.wait()
-            yield Running(settings, listener.getsockname()[1], hub, admin_port, server, serving)
+            yield Running(settings, port, hub, admin_port, vosk_port, server, serving)
         finally:
             server.should_exit = True
             await serving
@@ -290,9 +300,9 @@ async def _administer(stack: AsyncExitStack, hub: Hub, server: PatientServer) ->
     return port
 
 
-def _uvicorn_config(settings: ServerSettings, hub: Hub) -> uvicorn.Config:
+def _uvicorn_config(settings: ServerSettings, hub: Hub, vosk_port: int | None) -> uvicorn.Config:
     config = uvicorn.Config(
-        create_app(hub),
+        create_app(hub, vosk_port),
         # uvicorn calls what is called a class here with arguments of its own.
         http=partial(BoundedHTTP, request_timeout_s=settings.start_timeout_s),  # type: ignore[arg-type]
         ws=PatientWebSocket,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from streaming.commands import Offer
 from streaming.dialects.base import Dialect, Handshake
 from streaming.dialects.native import Native
+from streaming.dialects.vosk import Vosk
 from streaming.settings import ServerSettings
 
 DialectBuilder = Callable[[Handshake, Offer, ServerSettings], Dialect]
@@ -16,7 +18,13 @@ def _native(handshake: Handshake, offer: Offer, settings: ServerSettings) -> Dia
     return Native(offer, subprotocols=handshake.subprotocols)
 
 
+def _vosk(handshake: Handshake, offer: Offer, settings: ServerSettings) -> Dialect:
+    rate_hz = settings.vosk_sample_rate_hz
+    return Vosk(handshake, offer, sample_rate_hz=rate_hz, opened_s=time.time())
+
+
 # By the path of the websocket.
 DIALECTS: dict[str, DialectBuilder] = {
     "/ws": _native,
+    "/vosk": _vosk,
 }

@@ -91,7 +91,11 @@ class Dialect(Protocol):
     def idle_timeout_s(self) -> float | None: ...  # noqa: D102
 
     def greet(self) -> Reaction:
-        """React to the connection itself, once, before any message."""
+        """React to the connection itself, once, before any message.
+
+        Raises:
+            ProtocolError: what it asks for is not offered; the connection has to end.
+        """
         ...
 
     def receive_text(self, text: str) -> Reaction:

@@ -187,9 +187,9 @@ class Connection:
 
     def play(self) -> None:
         """From the greeting to the goodbye."""
-        self._take(self._dialect.greet())
+        going = self._try(self._dialect.greet)
         for _ in range(self._script.below(MAX_ACTS)):
-            if not (self._act() if self._script.below(3) else self._event()):
+            if not (going and (self._act() if self._script.below(3) else self._event())):
                 break
         error = None if self._script.below(2) else errors.ModelError("broken")
         end = self._dialect.goodbye(error, None if self._script.below(2) else 5.0)
@@ -199,11 +199,16 @@ class Connection:
 
     def _act(self) -> bool:
         """A message of the client; whether the connection goes on."""
+        if self._script.below(4):
+            text = self._script.message()
+            return self._try(lambda: self._dialect.receive_text(text))
+        data = self._script.blob()
+        return self._try(lambda: self._dialect.receive_bytes(data))
+
+    def _try(self, react: Callable[[], Reaction]) -> bool:
+        """Take a reaction, or see that it is refused; whether the connection goes on."""
         try:
-            if self._script.below(4):
-                self._take(self._dialect.receive_text(self._script.message()))
-            else:
-                self._take(self._dialect.receive_bytes(self._script.blob()))
+            self._take(react())
         except errors.ProtocolError as error:
             assert str(error)
             answer = self._dialect.refuse(error)
