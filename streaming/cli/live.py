@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -91,18 +92,38 @@ def serve(
     mqtt_node: Annotated[
         str | None, typer.Option(help="Name of this server in topics.", show_default="host name")
     ] = None,
-    speech_llm: common.SpeechLlmOption = "whisper-base",
+    admin_port: Annotated[
+        int | None,
+        typer.Option(help="Port for metrics and administration alone.", show_default="none"),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="Of the log.", show_default="text")
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="Least severe records that are logged.", show_default="info"),
+    ] = None,
+    speech_llm: Annotated[
+        str | None,
+        typer.Option(help="Model that writes the captions.", show_default="whisper-base"),
+    ] = None,
     retriever: common.RetrieverOption = None,
-    device: common.DeviceOption = "auto",
+    device: Annotated[
+        common.Device | None, typer.Option(help="Where the models run.", show_default="auto")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell whether the server would start.")
+    ] = False,
 ) -> None:
     """Serve captions: websocket clients, and a captions page for browsers.
 
-    Settings can also come from the file and from A2P_* variables; see docs/protocol.md.
+    Settings can also come from the file and from A2P_* variables; see docs/operations.md.
     """
     from streaming.settings import ServerSettings, named_glossary
 
     named = dict(named_glossary(text) for text in glossary or [])
-    settings = ServerSettings.load(
+    load = partial(
+        ServerSettings.load,
         config,
         host=host,
         port=port,
@@ -110,13 +131,31 @@ def serve(
         default_glossary=next(iter(named), None),
         max_sessions=max_sessions,
         workers=workers,
+        mqtt=mqtt,
+        mqtt_node=mqtt_node,
+        admin_port=admin_port,
+        log_format=log_format,
+        log_level=log_level,
+        speech_llm=speech_llm,
+        retriever=retriever,
+        device=device,
         ssl_certfile=ssl_certfile,
         ssl_keyfile=ssl_keyfile,
         keys_file=keys_file,
     )
-    publishers = [_mqtt_publisher(mqtt, mqtt_node)] if mqtt else []
-    _log_progress()
-    engine = common.load_engine(speech_llm, retriever, device, settings.workers)
+    if check:
+        from streaming.cli import checking
+
+        raise typer.Exit(checking.check(load))
+    from streaming import logs
+
+    settings = load()
+    debugging = logging.getLogger().level == logging.DEBUG  # a2p --debug
+    logs.configure(settings.log_format, "debug" if debugging else settings.log_level)
+    publishers = [_mqtt_publisher(settings.mqtt, settings.mqtt_node)] if settings.mqtt else []
+    engine = common.load_engine(
+        settings.speech_llm, settings.retriever, settings.device, settings.workers
+    )
 
     from streaming import server
 
@@ -198,12 +237,6 @@ def _mqtt_publisher(url: str, node: str | None) -> Any:
     from streaming.publishers.mqtt import MqttPublisher, MqttSettings
 
     return MqttPublisher(MqttSettings.from_url(url, node=node))
-
-
-def _log_progress() -> None:
-    for name in ("streaming", "a2p_engine"):
-        logger = logging.getLogger(name)
-        logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
 
 
 def _require_audio(file: str) -> None:
