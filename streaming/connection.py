@@ -284,8 +284,10 @@ class Connection:
 
     def _goodbye(self, error: Exception | None) -> Goodbye:
         """Only after everything else is said, as the dialect may have to sum up."""
-        full = isinstance(error, ServerFull)
-        return self._dialect.goodbye(error, self._hub.settings.retry_after_s if full else None)
+        retry_after_s: float | None = getattr(error, "retry_after_s", None)
+        if isinstance(error, ServerFull) and retry_after_s is None:
+            retry_after_s = self._hub.settings.retry_after_s
+        return self._dialect.goodbye(error, retry_after_s)
 
 
 async def _carry_out(command: Command, runner: SessionRunner) -> None:

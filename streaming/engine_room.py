@@ -16,6 +16,7 @@ from contextvars import copy_context
 from typing import TypeVar
 
 from streaming.backend import Backend
+from streaming.capacity import Bounds, Capacity
 from streaming.schedule import UPLOAD_PATIENCE_S, Ask, Due, Kind, Schedule
 
 LISTENING_THREADS = 2
@@ -25,17 +26,15 @@ Result = TypeVar("Result")
 
 
 class EngineRoom:
-    """Where blocking work is done: bounded threads, and places for steps given away by schedule."""
+    """Where blocking work is done: bounded threads, and places for steps given away by schedule.
 
-    def __init__(
-        self,
-        engine: Backend,
-        workers: int,
-        worked: Callable[[Kind, float], None] = lambda kind, took_s: None,
-    ) -> None:
-        """Start no thread yet; ``worked`` is told what each place was taken for, and how long."""
+    Attributes:
+        capacity: learns what steps cost.
+    """
+
+    def __init__(self, engine: Backend, workers: int, bounds: Bounds | None = None) -> None:
         self.engine = engine
-        self._worked = worked
+        self.capacity = Capacity(workers, bounds, time.monotonic())
         self._schedule = Schedule(workers)
         self._turns: dict[Ask, asyncio.Future[None]] = {}
         # One thread more than steps, so that closing a session need not wait for a step to end.
@@ -89,7 +88,8 @@ class EngineRoom:
             began_s = time.monotonic()
             yield
             assert ask.kind is not None  # it has run
-            self._worked(ask.kind, time.monotonic() - began_s)
+            ended_s = time.monotonic()
+            self.capacity.worked(ask.kind, ended_s - began_s, ended_s)
         finally:
             del self._turns[ask]
             self._schedule.leave(ask)

@@ -13,7 +13,7 @@ A2PError (a2p_engine.errors)
     ├── StartTimeout          no ``start`` came in time
     ├── IdleTimeout           nothing at all came for too long
     ├── TakenOver             another connection resumed the session
-    ├── ServerFull            all sessions are taken
+    ├── ServerFull            all sessions are taken, or one more would be too much
     ├── RateLimited           a client or an address has had its share for now
     ├── Unauthorised          no valid API key came along
     ├── Forbidden             the key, or the page's origin, does not allow it
@@ -85,7 +85,15 @@ class TakenOver(StreamingError):
 
 
 class ServerFull(StreamingError):
-    """All sessions are taken."""
+    """All sessions are taken, or captions would come late with one more.
+
+    Attributes:
+        retry_after_s: when to try again; None leaves it to the settings.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RateLimited(StreamingError):

@@ -179,7 +179,11 @@ class Partial(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Final(Event):
-    """The segment's caption, once and for all; its revision is one more than the last partial's."""
+    """The segment's caption, once and for all; its revision is one more than the last partial's.
+
+    Attributes:
+        speech_end_sample: behind its last speech.
+    """
 
     type: ClassVar[str] = "final"
     segment_id: int
@@ -191,6 +195,7 @@ class Final(Event):
     reason: EndReason
     words: tuple[Word, ...] = ()
     terms: tuple[TermHit, ...] = ()
+    speech_end_sample: int = field(default=0, metadata=INTERNAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,6 +19,7 @@ from streaming import logs, vad
 from streaming.audio import AudioDecoder
 from streaming.auth import Authenticator
 from streaming.backend import Backend
+from streaming.capacity import Bounds
 from streaming.commands import GlossaryChoice, Offer, Resume, Start
 from streaming.dialects.base import Dialect
 from streaming.engine_room import EngineRoom
@@ -110,7 +112,8 @@ class Hub:
         self.leaving = False
         self.cordoned = False
         self.draining = False
-        self._room = EngineRoom(engine, settings.workers)
+        bounds = Bounds(final_p95_s=settings.max_final_s)
+        self._room = EngineRoom(engine, settings.workers, bounds)
         self._publishers = publishers
         self._connected: set[Connected] = set()
         self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
@@ -213,6 +216,7 @@ class Hub:
             raise ShuttingDown("the server takes no new sessions")
         if self.sessions > self.settings.max_sessions:
             raise self._full()
+        self._require_capacity()
         window_s = self.settings.resume_window_s
         token = secrets.token_urlsafe(16) if start.resumable and window_s else ""
         session = LiveSession(
@@ -332,6 +336,13 @@ class Hub:
     def _note_departure(self) -> None:
         if not self.sessions:
             self._none_left.set()
+
+    def _require_capacity(self) -> None:
+        if self.settings.admission == "fixed":
+            return
+        refusal = self._room.capacity.admit(self.sessions - 1, time.monotonic())
+        if refusal is not None:
+            raise ServerFull(refusal.reason, retry_after_s=refusal.retry_after_s)
 
     def _full(self) -> ServerFull:
         return ServerFull(f"all {self.settings.max_sessions} sessions are taken; try again")

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from a2p_engine import glossary
-from a2p_engine.types import GlossaryInfo, Samples
+from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples
 from streaming.audio import AudioDecoder
 from streaming.commands import EditGlossary
 from streaming.engine_room import EngineRoom
 from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownResume, error_event
-from streaming.events import Event, GlossaryUpdated, SessionEnded, Stats
+from streaming.events import Event, Final, GlossaryUpdated, SessionEnded, Stats
 from streaming.failures import for_log
 from streaming.schedule import AudioClock, Due, Kind
 from streaming.segmenter import samples
@@ -216,6 +216,12 @@ class SessionRunner:
             return Due(Kind.PARTIAL, -math.inf)
         return Due(wanted.kind, self._clock.time_s(wanted.by_sample))
 
+    def _finished(self, final: Final) -> None:
+        now_s = time.monotonic()
+        speech_s = (final.speech_end_sample - final.start_sample) / SAMPLE_RATE_HZ
+        late_s = now_s - self._clock.time_s(final.speech_end_sample)
+        self._room.capacity.finished(speech_s, late_s, now_s)
+
     def _reconsider(self) -> None:
         """A partial that waits may have become a final, which may run where a partial may not."""
         if self._awaited is not None and (kind := self._due().kind) is not self._awaited:
@@ -260,6 +266,8 @@ class SessionRunner:
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             self._meter.told(event)
+            if isinstance(event, Final):
+                self._finished(event)
             self._publish(event)
             if not (self._shutting_down and isinstance(event, SessionEnded)):
                 self._emit(event)

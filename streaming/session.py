@@ -384,6 +384,7 @@ class SessionCore:
         nothing_yet = shown is None and not stabiliser.text
         if not self._config.partials or nothing_yet or says == told or self._babbles(segment):
             return []
+            speech_end_sample=segment.speech_end,
         segment.shown = Partial(
             segment_id=segment.segment_id,
             revision=shown.revision + 1 if shown else 1,

@@ -58,6 +58,9 @@ class ServerSettings(BaseModel):
         default_glossary: name of the glossary of sessions that do not say which they want.
         workers: engine steps that may run at the same time.
         max_sessions: connections accepted at the same time.
+        admission: ``measured`` also refuses new sessions when, by what steps take here, finals
+            would come late; ``fixed`` leaves it at ``max_sessions``.
+        max_final_s: what late is: the longest 95th percentile of a final's latency.
         retry_after_s: when a client that was refused is told to try again.
         max_message_bytes: longest message a client may send.
         start_timeout_s: how long a new connection may stay without a ``start``, and a peer without
@@ -106,6 +109,8 @@ class ServerSettings(BaseModel):
     default_glossary: str | None = None
     workers: int = Field(2, ge=1, le=64)
     max_sessions: int = Field(8, ge=1, le=10_000)
+    admission: Literal["measured", "fixed"] = "measured"
+    max_final_s: float = Field(2.0, gt=0)
     retry_after_s: float = Field(5.0, ge=0)
     max_message_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     start_timeout_s: float = Field(10.0, gt=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -144,15 +145,11 @@ async def test_what_becomes_a_final_may_run_where_a_partial_may_not() -> None:
     assert order == ["a"]
 
 
-async def test_the_time_in_a_place_is_told() -> None:
-    """With what the place was taken for; capacity is estimated from it."""
-    told: list[tuple[Kind, float]] = []
-    room = EngineRoom(FakeEngine(), 1, worked=lambda *work: told.append(work))
-    try:
-        async with room.slot(lambda: Due(Kind.PAUSE, 0.0)):
-            await asyncio.sleep(0.02)
-    finally:
-        room.close()
-    ((kind, took_s),) = told
-    assert kind is Kind.PAUSE
-    assert 0.015 < took_s < 1
+async def test_what_steps_take_is_the_measured_load(room: EngineRoom) -> None:
+    """Of finals and pauses; the room notes how long each place was held."""
+    async with room.slot(lambda: SOMETHING):
+        await asyncio.sleep(0.02)
+    assert room.capacity.load(time.monotonic()) == 0
+    async with room.slot(lambda: Due(Kind.PAUSE, 0.0)):
+        await asyncio.sleep(0.02)
+    assert 0.01 < room.capacity.load(time.monotonic()) < 1

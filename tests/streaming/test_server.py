@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import websockets
 
 from a2p_engine.errors import ModelError
 from a2p_engine.types import StepRequest
+from streaming.capacity import LEAST_FINALS
 from streaming.errors import SettingsError
 from streaming.events import Event
 from streaming.server import running
@@ -244,6 +245,33 @@ async def test_full(serving: Serving) -> None:
         await until(lambda: server.hub.sessions == 0)
         async with connect(server.ws_url) as third:
             await third.start()
+
+
+@pytest.mark.parametrize(("admission", "codes"), [("measured", ["full"]), ("fixed", [])])
+async def test_no_more_sessions_than_can_be_captioned_in_time(
+    serving: Serving, admission: str, codes: list[str]
+) -> None:
+    """When finals come late a new session is refused, with a hint; those that are open go on."""
+    speech = pcm(np.concatenate([tone(0.6), silence(0.7)]))
+    settings = {"admission": admission, "max_final_s": 0.01, "max_sessions": 20}
+    async with serving(**settings) as server, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(connect(server.ws_url)) for _ in range(LEAST_FINALS)
+        ]
+        for client in clients:
+            await client.start()
+        for client in clients:
+            await client.send(speech)
+            await client.wait_for("final")
+        newcomer = await stack.enter_async_context(connect(server.ws_url))
+        await newcomer.send({"type": "start"})
+        seen = await newcomer.wait_for("error" if codes else "session.started")
+        assert [m["code"] for m in newcomer.of_type("error")] == codes
+        if codes:
+            assert 1 <= seen["retry_after_s"] <= 60
+            assert await newcomer.until_closed() == 1013
+        await clients[0].send(STOP)
+        await clients[0].wait_for("session.ended")
 
 
 async def test_a_connection_without_a_start(serving: Serving) -> None:
