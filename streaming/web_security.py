@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -24,6 +25,7 @@ from streaming.errors import (
     Unauthorised,
     answer_to,
 )
+from streaming.limits import FailureLimit
 from streaming.origin import ANY, LOOPBACK_NAMES, OriginPolicy
 from streaming.settings import ServerSettings
 
@@ -108,6 +110,7 @@ class OriginGuard:
     def __init__(self, app: ASGIApp, policy: OriginPolicy) -> None:
         self._app = app
         self._policy = policy
+        self._refused = FailureLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -118,10 +121,17 @@ class OriginGuard:
         try:
             self._policy.check(headers.get("origin"), headers.get("host"))
         except Forbidden as error:
-            logger.warning("refused a page: %s", error)
+            self._log(scope, error)
             await refusal(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _log(self, scope: Scope, error: Forbidden) -> None:
+        """One line, unless there were many from that address."""
+        peer = scope["client"][0] if scope.get("client") else ""
+        with suppress(RateLimited):
+            self._refused.note(peer)
+            logger.warning("refused a page that was opened at %s: %s", peer or "no address", error)
 
 
 class SecurityHeaders:
@@ -136,8 +146,6 @@ class SecurityHeaders:
             f"form-action 'none'; frame-ancestors {ancestors}",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
-            "Permissions-Policy": "microphone=(self), display-capture=(self), camera=(), "
-            "geolocation=()",
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,6 +26,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from streaming.app import create_app
+from streaming.keys import new_key, write_keys
 from streaming.server import Running, running
 from streaming.settings import ServerSettings
 from tests.streaming.fake_engine import FakeEngine
@@ -561,3 +562,21 @@ async def test_a_page_that_is_closed_frees_its_session(open_page: OpenPage) -> N
                 break
             await asyncio.sleep(0.05)
         assert server.hub.sessions == 0
+
+
+async def test_a_key_behind_the_address_opens_the_server(
+    open_page: OpenPage, browser: Browser, tmp_path: Path
+) -> None:
+    """It comes with requests and the socket, never in an address; without it the page says so."""
+    made = new_key("page")
+    write_keys(tmp_path / "keys.json", [made.record])
+    async with serving(keys_file=tmp_path / "keys.json") as server:
+        page = await open_page(server, f"#key={made.secret}")
+        asked: list[str] = []
+        page.on("websocket", lambda opened: asked.append(opened.url))
+        await start(page)
+        assert asked == [server.ws_url]
+        async with await browser.new_context() as context:
+            stranger = await context.new_page()
+            await stranger.goto(server.url)
+            await expect(stranger.get_by_role("alert")).to_contain_text("asks for an API key")

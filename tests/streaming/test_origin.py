@@ -130,6 +130,17 @@ async def test_a_strange_page_gets_no_socket(
     assert "'https://evil.example'" in record.getMessage() and record.levelname == "WARNING"
 
 
+async def test_a_page_that_keeps_asking_does_not_fill_the_log(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After some lines about an address there is silence for a while."""
+    async with serving() as server, httpx.AsyncClient() as http:
+        for _ in range(40):
+            await http.get(server.url + "api/info", headers={"Origin": "https://evil.example"})
+    refused = [record for record in caplog.records if "refused a page" in record.getMessage()]
+    assert 20 <= len(refused) <= 21
+
+
 async def test_a_listed_page_may_use_all(serving: Serving) -> None:
     """It gets a socket, and for requests the headers that let its browser read the answers."""
     preflight = {"Access-Control-Request-Method": "PUT", "Origin": MEET}

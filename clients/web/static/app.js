@@ -4,6 +4,7 @@ import { canShareTab, capture, CaptureError } from "./audio.js";
 import { CaptionsView } from "./captions.js";
 import { followSystem, onKeys, toggleLarge, toggleTheme } from "./display.js";
 import { GlossaryPanel } from "./glossary.js";
+import { keyHeaders } from "./key.js";
 import { OverlayView } from "./overlay.js";
 import { CaptionSocket } from "./socket.js";
 import { Tooltip } from "./tooltip.js";
@@ -175,7 +176,8 @@ function escape() {
 }
 
 async function loadInfo() {
-  const response = await fetch(new URL("api/info", document.baseURI));
+  const response = await fetch(new URL("api/info", document.baseURI), { headers: keyHeaders });
+  if (response.status === 401) notice("This server asks for an API key: open the page with #key=YOUR_KEY behind its address.");
   if (!response.ok) return;
   const info = await response.json();
   for (const [name, terms] of Object.entries(info.glossaries)) {

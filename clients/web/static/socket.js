@@ -1,6 +1,7 @@
 // A caption session: sends audio, gives events, reconnects by itself and goes on where it broke off.
 
 import { Backlog } from "./backlog.js";
+import { keySubprotocols } from "./key.js";
 
 // As in the Python client: going away, broken, internal error, restart, try again later.
 const RETRY_CODES = new Set([1001, 1006, 1011, 1012, 1013]);
@@ -67,7 +68,7 @@ export class CaptionSocket {
 
   connect() {
     this.onState("connecting", "Connecting…");
-    this.socket = new WebSocket(socketUrl());
+    this.socket = new WebSocket(socketUrl(), keySubprotocols);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.open();
     this.socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
