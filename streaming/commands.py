@@ -100,7 +100,13 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Forget the audio that has no final yet."""
+    """Forget the audio since the last flush that has no final yet.
+
+    Attributes:
+        ended: also that of segments that have ended by themselves, not only the one being spoken.
+    """
+
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,8 +298,8 @@ async def _carry_out(command: Command, runner: SessionRunner) -> None:
             runner.edit_glossary(command)
         case Flush():
             runner.flush()
-        case Discard():
-            await runner.discard()
+        case Discard(ended):
+            await runner.discard(ended=ended)
         case Stop():
             await runner.stop()
 

@@ -262,6 +262,7 @@ class Error(Event):
         message: one line a user can act on.
         fatal: whether the session ends with it.
         retry_after_s: when to try again, only with code ``full``.
+        segment_id: the segment that it cost its rest, if it is about one.
     """
 
     type: ClassVar[str] = "error"
@@ -269,6 +270,7 @@ class Error(Event):
     message: str
     fatal: bool
     retry_after_s: float | None = None
+    segment_id: int | None = field(default=None, metadata=INTERNAL)
 
     def to_dict(self) -> dict[str, Any]:
         """See ``Event.to_dict``; ``retry_after_s`` is there only when it has a value."""

@@ -101,10 +101,10 @@ class SessionRunner:
         self.flushes += 1
         self._tell(self._core.flush())
 
-    async def discard(self) -> None:
-        """Forget the audio that has no final yet."""
+    async def discard(self, *, ended: bool) -> None:
+        """Forget audio that has no final yet; see ``Discard``."""
         async with self._hearing:
-            self._tell(self._core.discard())
+            self._tell(self._core.discard(ended=ended))
 
     async def rejoin(self, first_frame: int, limit_s: float) -> tuple[int, int]:
         """Make ready for another connection that can send audio from ``first_frame`` on.

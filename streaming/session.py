@@ -14,7 +14,7 @@ already heard all of its speech, which is the rule: every pause is decoded as so
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, StepRequest, StepResult
@@ -32,7 +32,15 @@ from streaming.events import (
 )
 from streaming.listener import Listener
 from streaming.schedule import Kind
-from streaming.segmenter import Boundary, Opened, OpenSegment, Segmenter, SegmenterConfig, samples
+from streaming.segmenter import (
+    Boundary,
+    Closed,
+    Opened,
+    OpenSegment,
+    Segmenter,
+    SegmenterConfig,
+    samples,
+)
 from streaming.stabiliser import Stabiliser
 from streaming.vad.base import VoiceActivityDetector
 
@@ -161,7 +169,8 @@ class SessionCore:
         if segment is None:
             raise ValueError("no request is open")
         segment.failed = True
-        return [error_event(error, fatal=False), *self._settle()]
+        failure = replace(error_event(error, fatal=False), segment_id=segment.segment_id)
+        return [failure, *self._settle()]
 
     def glossary_changed(self) -> None:
         """Have everything that has no final yet decoded with the new glossary."""
@@ -174,12 +183,19 @@ class SessionCore:
         self._flushes.append(self._last_id)
         return events + self._settle()
 
-    def discard(self) -> list[Event]:
-        """Forget all speech that has no final yet; what was shown of it gets an empty final."""
-        events = self._apply(self._segmenter.flush("flush"))
+    def discard(self, *, ended: bool = True) -> list[Event]:
+        """Forget speech since the last flush that has no final; what was shown gets an empty one.
+
+        Args:
+            ended: also segments that have ended already, not only the one being spoken.
+        """
+        flushed = self._flushes[-1] if self._flushes else 0
         for segment in self._line:
-            segment.keep = False
-        return events + self._settle()
+            if ended and segment.end is not None and segment.segment_id > flushed:
+                segment.keep = False
+        spoken = self._segmenter.flush("flush")
+        closed = [replace(end, keep=False) for end in spoken if isinstance(end, Closed)]
+        return self._apply(closed) + self._settle()
 
     def finish(self) -> list[Event]:
         """End of audio: no more is accepted; ``session.ended`` comes after the last final."""
@@ -368,6 +384,7 @@ class SessionCore:
             reason=segment.reason,
             words=result.words if text and self._config.words else (),
             terms=result.terms if text else (),
+            speech_end_sample=segment.speech_end,
         )
         return [final]
 
@@ -384,7 +401,6 @@ class SessionCore:
         nothing_yet = shown is None and not stabiliser.text
         if not self._config.partials or nothing_yet or says == told or self._babbles(segment):
             return []
-            speech_end_sample=segment.speech_end,
         segment.shown = Partial(
             segment_id=segment.segment_id,
             revision=shown.revision + 1 if shown else 1,

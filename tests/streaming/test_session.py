@@ -248,7 +248,7 @@ def test_a_failed_step_keeps_what_was_shown(engine: FakeEngine) -> None:
     core.receive_audio(tone(1.0))
     assert core.next_request() is not None
     (error,) = core.step_failed(ModelError("ill"))
-    assert isinstance(error, Error) and not error.fatal
+    assert isinstance(error, Error) and not error.fatal and error.segment_id == 1
     core.receive_audio(tone(1.0))
     assert core.next_request() is None
     (final,) = finals(core.receive_audio(silence(0.6)))
@@ -281,6 +281,30 @@ def test_flush_waits_for_everything_before_it(engine: FakeEngine) -> None:
     core.receive_audio(tone(1.0))
     events = work(core, engine)
     assert [type(event) for event in events] == [Final, Flushed, Partial]
+
+
+def test_what_is_discarded_gets_no_text(engine: FakeEngine) -> None:
+    """Not even when the engine has heard all of it; what was shown is taken back."""
+    core = core_with(engine)
+    core.receive_audio(np.concatenate([tone(1.0), silence(0.3)]))
+    assert any(isinstance(event, Partial) for event in work(core, engine))
+    stopped, final = core.discard()
+    assert isinstance(stopped, SpeechStopped)
+    assert isinstance(final, Final) and final.text == ""
+    assert core.idle
+
+
+def test_speech_before_a_flush_is_not_discarded(engine: FakeEngine) -> None:
+    """Nor is, on request, any that has ended by itself; the final of each comes as ever."""
+    core = core_with(engine, partials=False)
+    core.receive_audio(np.concatenate([tone(1.0), silence(0.1)]))
+    core.flush()
+    core.receive_audio(np.concatenate([tone(1.0), silence(1.0), tone(1.0)]))
+    core.discard(ended=False)
+    assert [final.segment_id for final in finals(work(core, engine))] == [1, 2]
+    core.receive_audio(np.concatenate([silence(0.5), tone(1.0), silence(1.0), tone(1.0)]))
+    core.discard()
+    assert finals(work(core, engine)) == []
 
 
 def test_audio_after_the_end_is_ignored(engine: FakeEngine) -> None:
