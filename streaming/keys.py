@@ -57,10 +57,10 @@ class KeyLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_sessions: int | None = Field(None, ge=1)
-    sessions_per_minute: float | None = Field(None, ge=1)
-    audio_s_per_hour: float | None = Field(None, ge=1)
-    max_session_s: float | None = Field(None, ge=1)
+    max_sessions: int | None = Field(default=None, ge=1)
+    sessions_per_minute: float | None = Field(default=None, ge=1)
+    audio_s_per_hour: float | None = Field(default=None, ge=1)
+    max_session_s: float | None = Field(default=None, ge=1)
 
 
 class KeyRecord(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -70,7 +71,9 @@ async def refuse(connection: HTTPConnection, error: Exception) -> JSONResponse |
     return None
 
 
-EXCEPTION_HANDLERS = dict.fromkeys((Unauthorised, Forbidden, RateLimited, ServerFull), refuse)
+EXCEPTION_HANDLERS: dict[type[Exception], Any] = dict.fromkeys(
+    (Unauthorised, Forbidden, RateLimited, ServerFull), refuse
+)
 
 
 def middleware(settings: ServerSettings) -> list[Middleware]:
