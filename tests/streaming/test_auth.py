@@ -59,8 +59,9 @@ def bearer(key: str, peer: str = "192.0.2.1") -> Handshake:
     ],
 )
 def test_a_key_is_found_where_clients_put_it(handshake: Handshake) -> None:
-    """Headers of all kinds, subprotocols, query; headers count first."""
+    """Headers of all kinds, subprotocols, query; headers count first. No repr shows them."""
     assert credentials(handshake) == KEY
+    assert KEY not in repr(handshake)
 
 
 @pytest.mark.parametrize(
