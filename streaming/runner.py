@@ -72,6 +72,7 @@ class SessionRunner:
         self._editing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
+        self._receiving = asyncio.Lock()
         self._hearing = asyncio.Lock()
         self._engine_call: asyncio.Future[Any] | None = None
         self._shutting_down = False
@@ -80,7 +81,10 @@ class SessionRunner:
 
     async def receive_audio(self, data: bytes) -> None:
         """Take PCM bytes; returns when more may come."""
-        audio = self._decoder.decode(data)
+        async with self._receiving:
+            await self._receive(self._decoder.decode(data))
+
+    async def _receive(self, audio: Samples) -> None:
         self._meter.audio_arrived(len(audio))
         self._clock.advance(len(audio), time.monotonic())
         for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
@@ -88,6 +92,8 @@ class SessionRunner:
             # Shielded, because detector and buffer must stay in step even if the reader is stopped.
             await asyncio.shield(self._hear(piece))
             while self._core.lag_samples > self._max_backlog and self._core.working:
+                if self._shutting_down:
+                    break  # what has arrived is all there will be
                 self._progress.clear()
                 await self._progress.wait()
 
@@ -139,9 +145,11 @@ class SessionRunner:
             self._tell(self._core.receive_audio(rest) + self._core.finish())
 
     async def shut_down(self) -> None:
-        """End of audio because the server stops."""
+        """End of audio, after the message that is being heard, because the server stops."""
         self._shutting_down = not self._core.finishing
-        await self.stop()
+        self._progress.set()
+        async with self._receiving:
+            await self.stop()
 
     async def work(self) -> None:
         """Work requests off until the session has ended.
