@@ -11,7 +11,8 @@ import soxr
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 from streaming.errors import TruncatedAudio
 
-Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
+# "opus" is one packet a message, "container" anything that tells what is in it (see codecs.py).
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "opus", "container"]
 ENCODINGS: dict[Encoding, np.dtype[np.generic]] = {
     "pcm_s16le": np.dtype("<i2"),
     "pcm_f32le": np.dtype("<f4"),
@@ -21,6 +22,7 @@ ENCODINGS: dict[Encoding, np.dtype[np.generic]] = {
 PCM_ENCODINGS: tuple[Encoding, ...] = ("pcm_s16le", "pcm_f32le")
 SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 32_000, 44_100, 48_000)
 CHANNELS = (1, 2)
+COMPRESSED_BYTES_PER_S = 32_000  # between Opus at its lowest and a studio's FLAC
 
 
 def _mulaw_table() -> Samples:
@@ -55,12 +57,16 @@ class AudioFormat:
         return ENCODINGS[self.encoding].itemsize * self.channels
 
     def seconds(self, size_bytes: int) -> float:
-        """How long that many bytes last."""
+        """How long that many bytes last; of compressed ones, how long they usually would."""
+        if self.encoding not in ENCODINGS:
+            return size_bytes / COMPRESSED_BYTES_PER_S
         return size_bytes / self.frame_bytes / self.sample_rate_hz
 
 
 class AudioDecoder:
     """Decodes one stream; bytes may be cut anywhere, and the cuts leave no trace in the output."""
+
+    blocking = False
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._format = audio_format

@@ -16,10 +16,10 @@ from typing import NamedTuple, Protocol
 from a2p_engine import glossary
 from a2p_engine.types import SessionOptions, Term
 from streaming import logs, vad
-from streaming.audio import AudioDecoder
 from streaming.auth import Authenticator
 from streaming.backend import Backend
 from streaming.capacity import Bounds
+from streaming.codecs import decoder_for
 from streaming.commands import GlossaryChoice, Offer, Resume, Start
 from streaming.dialects.base import Dialect
 from streaming.engine_room import EngineRoom
@@ -265,7 +265,7 @@ class Hub:
             self._room,
             handle,
             SessionCore(handle, self._session_config(start), detector),
-            AudioDecoder(start.audio),
+            decoder_for(start.audio),
             emit=session.tell,
             publish=partial(self._publish, session.session_id),
             max_backlog_s=self.settings.max_backlog_s,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Protocol
 
 import av
 import numpy as np
@@ -21,8 +23,23 @@ CONTAINERS = (
     "aac", "aiff", "amr", "asf", "au", "caf", "flac", "matroska", "mov", "mp3", "mpeg", "mpegts",
     "ogg", "w64", "wav",
 )  # fmt: skip
-OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
+CODECS = {
+    "aac", "ac3", "alac", "eac3", "flac", "gsm", "gsm_ms", "mp2", "mp2float", "mp3", "mp3float",
+    "opus", "speex", "vorbis", "wavpack", "wmav1", "wmav2",
+    *(name for name in av.codecs_available if name.startswith(("adpcm_", "amr", "pcm_"))),
+}  # fmt: skip
+OPTIONS = {
+    "format_whitelist": ",".join(CONTAINERS),
+    "protocol_whitelist": "none",
+    "codec_whitelist": ",".join(sorted(CODECS)),  # a picture in it is not even looked at
+}
 NAMES = "wav, flac, mp3, m4a, mp4, mpeg, ogg, webm and others"
+
+
+class Readable(Protocol):
+    """What can be read from the beginning."""
+
+    def read(self, size: int = ..., /) -> bytes: ...  # noqa: D102
 
 
 def decode(data: bytes, max_s: float) -> Iterator[Samples]:
@@ -39,7 +56,7 @@ def decode(data: bytes, max_s: float) -> Iterator[Samples]:
         AudioError: it is no recording, holds no audio or is too long; not always at once.
     """
     heard = 0
-    for block in _blocks(data):
+    for block in pieces(io.BytesIO(data), piece_samples=BLOCK_SAMPLES):
         heard += len(block)
         if heard > samples(max_s):
             raise AudioError(f"the recording is longer than {max_s:g} s")
@@ -48,15 +65,35 @@ def decode(data: bytes, max_s: float) -> Iterator[Samples]:
         raise AudioError("the file holds no audio")
 
 
-def _blocks(data: bytes) -> Iterator[Samples]:
+def pieces(
+    source: Readable,
+    *,
+    piece_samples: int | None = None,
+    container: str | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Samples]:
+    """Audio of the first track as it is decoded, float32 [n], mono, 16 kHz.
+
+    Args:
+        source: where to read from; what can only be read is not searched.
+        piece_samples: length of each piece but the last; None as they come.
+        container: FFmpeg's name of the demuxer; None finds it out.
+        options: further ones of FFmpeg for the container.
+
+    Raises:
+        AudioError: it is no recording or holds no audio track.
+    """
+    chosen = {**OPTIONS, **options}
     try:
-        with av.open(io.BytesIO(data), metadata_errors="ignore", container_options=OPTIONS) as file:
-            if not file.streams.audio:
+        with av.open(
+            source, "r", container, metadata_errors="ignore", container_options=chosen
+        ) as file:
+            if not file.streams.audio or file.streams.audio[0].codec_context.name not in CODECS:
                 raise AudioError("the file holds no audio")
-            resampler = AudioResampler("fltp", None, SAMPLE_RATE_HZ, BLOCK_SAMPLES)
+            resampler = AudioResampler("fltp", None, SAMPLE_RATE_HZ, piece_samples)
             for frame in _frames(file):
-                yield from map(_samples, resampler.resample(frame))
-            yield from map(_samples, resampler.resample(None))
+                yield from map(to_samples, resampler.resample(frame))
+            yield from map(to_samples, resampler.resample(None))
     except (av.FFmpegError, ValueError) as error:
         raise AudioError(f"the file cannot be read as audio; accepted: {NAMES}") from error
 
@@ -75,7 +112,9 @@ def _frames(file: InputContainer) -> Iterator[AudioFrame]:
             yield frame
 
 
-def _samples(frame: AudioFrame) -> Samples:
+def to_samples(frame: AudioFrame) -> Samples:
+    """The mean of a frame's channels; planes of float32."""
     # A NaN would poison the detector's memory for good. FFmpeg would add channels up, and clip.
     finite = np.nan_to_num(frame.to_ndarray(), nan=0.0, posinf=1.0, neginf=-1.0)
-    return np.clip(finite.mean(axis=0), -1.0, 1.0).astype(np.float32, copy=False)
+    mono: Samples = np.clip(finite.mean(axis=0), -1.0, 1.0).astype(np.float32, copy=False)
+    return mono

@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from a2p_engine import glossary
+from a2p_engine.errors import AudioError
 from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples
 from streaming.audio import AudioDecoder
+from streaming.codecs import Decoder
 from streaming.commands import EditGlossary
 from streaming.engine_room import EngineRoom
 from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownResume, error_event
@@ -51,7 +53,7 @@ class SessionRunner:
         room: EngineRoom,
         handle: str,
         core: SessionCore,
-        decoder: AudioDecoder,
+        decoder: Decoder,
         *,
         emit: Callable[[Event], None],
         publish: Callable[[Event], None],
@@ -80,9 +82,14 @@ class SessionRunner:
         self.flushes = 0
 
     async def receive_audio(self, data: bytes) -> None:
-        """Take PCM bytes; returns when more may come."""
+        """Take bytes in the format of the session; returns when more may come.
+
+        Raises:
+            AudioError: they cannot be decoded, nor will what follows.
+        """
         async with self._receiving:
-            await self._receive(self._decoder.decode(data))
+            # Shielded, because a thread that decodes goes on even if the reader is stopped.
+            await self._receive(await asyncio.shield(self._decode(data)))
 
     async def _receive(self, audio: Samples) -> None:
         self._meter.audio_arrived(len(audio))
@@ -121,6 +128,7 @@ class SessionRunner:
         Raises:
             UnknownResume: more than ``limit_s`` of audio were lost.
         """
+        assert isinstance(self._decoder, AudioDecoder)  # dialects let sessions of others not resume
         self._decoder.realign()
         taken = self._decoder.frames
         lost = max(0, first_frame - taken)
@@ -138,7 +146,7 @@ class SessionRunner:
                 return
             try:
                 self._decoder.check_complete()
-            except TruncatedAudio as error:
+            except (TruncatedAudio, AudioError) as error:
                 self._tell([error_event(error, fatal=False)])
             rest = self._decoder.finish()
             self._meter.audio_arrived(len(rest))
@@ -189,6 +197,12 @@ class SessionRunner:
         except Exception as error:
             text = "the engine could not close session %s"
             logger.error(text, self._handle, exc_info=for_log(error))
+
+    async def _decode(self, data: bytes) -> Samples:
+        async with self._hearing:
+            if not self._decoder.blocking:
+                return self._decoder.decode(data)
+            return await self._room.listen(partial(self._decoder.decode, data))
 
     async def _hear(self, piece: Samples) -> None:
         async with self._hearing:
