@@ -22,6 +22,7 @@ from streaming.events import PROTOCOL_VERSION
 from streaming.hub import Hub
 from streaming.operations import health_routes, metrics_routes
 from streaming.port_route import PortRoute
+from streaming.transcriptions import transcription_routes
 from streaming.vad import DETECTORS
 from streaming.web_security import EXCEPTION_HANDLERS, middleware
 
@@ -45,6 +46,7 @@ def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:
     routes: list[BaseRoute] = [
         *(WebSocketRoute(path, speaks(build)) for path, build in DIALECTS.items()),
         *health_routes(hub),
+        *transcription_routes(hub),
         Route("/api/info", info),
     ]
     if vosk_port is not None:

@@ -37,6 +37,7 @@ from streaming.segmenter import SegmenterConfig
 from streaming.session import SessionConfig, SessionCore
 from streaming.session_meter import SessionMeter
 from streaming.settings import ServerSettings
+from streaming.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Hub:
         cordoned: set once no new sessions are taken.
         draining: set once the server is stopping.
         warm_up: has the engine load what sessions will need.
+        uploads: captions recordings beside the sessions.
         metrics: what is counted and timed.
     """
 
@@ -121,6 +123,7 @@ class Hub:
         self._none_left = asyncio.Event()
         choices = {name: GlossaryChoice(name=name) for name in self.glossaries}
         own = {name: partial(self._own_terms, choice) for name, choice in choices.items()}
+        self.uploads = Uploads(self._room, self._terms, settings, self._session_config(Start()))
         self.warm_up = WarmUp(self._room, own, wanted=settings.warm_up)
         self._warming: asyncio.Task[None] | None = None
         self.metrics = Metrics()
@@ -186,6 +189,7 @@ class Hub:
         """Admit no one any more and see everyone out, within the time the settings allow."""
         self.leaving = self.draining = True
         self._none_left.clear()
+        self.uploads.stop()
         for connection in tuple(self._connected):
             connection.shut_down()
         for waiting in tuple(self._kept.values()):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from a2p_engine.types import Samples, SessionOptions, Term
 from streaming import vad
@@ -13,6 +14,7 @@ from streaming.segmenter import samples
 from streaming.session import SessionConfig, SessionCore
 
 BLOCK_SAMPLES = samples(1.0)  # bounds what is held beside the recording itself
+PIECE_S = 5.0  # the detector hears it in the time of a short step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,20 +51,47 @@ def events(
     engine: Backend, audio: Samples, config: OfflineConfig, glossary: Sequence[Term] = ()
 ) -> Iterator[Event]:
     """All events of the recording as they arise."""
-    handle, _ = engine.open(config.options, glossary)
+    blocks = (audio[at : at + BLOCK_SAMPLES] for at in range(0, len(audio), BLOCK_SAMPLES))
+    for piece in pieces(engine, blocks, config, glossary):
+        yield from piece
+
+
+def pieces(
+    engine: Backend,
+    blocks: Iterable[Samples],
+    config: OfflineConfig,
+    glossary: Sequence[Term] = (),
+    *,
+    index: Path | None = None,
+) -> Iterator[list[Event]]:
+    """Events of a recording that comes in blocks, piece of work by piece of work.
+
+    A piece is opening the session, hearing up to ``PIECE_S`` of audio, or one step, so that whoever
+    drives it can let others work in between.
+
+    Raises:
+        A2PError: the engine refuses the session or fails on a segment; whatever ``blocks`` raises.
+    """
+    handle, _ = engine.open(config.options, glossary, index=index)
     try:
+        yield []
         never_early = config.session.segmenter.hangover_s
         session = replace(config.session, partials=False, pause_s=never_early)
         core = SessionCore(handle, session, vad.create(config.vad))
-        for at in range(0, len(audio), BLOCK_SAMPLES):
-            yield from core.receive_audio(audio[at : at + BLOCK_SAMPLES])
-            yield from _work_off(engine, core)
-        yield from core.finish()
+        heard = 0
+        for block in blocks:
+            told = core.receive_audio(block)
+            heard += len(block)
+            if core.ready or told or heard >= samples(PIECE_S):
+                yield told
+                yield from _work_off(engine, core)
+                heard = 0
+        yield core.finish()
         yield from _work_off(engine, core)
     finally:
         engine.close(handle)
 
 
-def _work_off(engine: Backend, core: SessionCore) -> Iterator[Event]:
+def _work_off(engine: Backend, core: SessionCore) -> Iterator[list[Event]]:
     while request := core.next_request():
-        yield from core.receive_result(engine.step(request))
+        yield core.receive_result(engine.step(request))

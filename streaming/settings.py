@@ -97,6 +97,9 @@ class ServerSettings(BaseModel):
         max_session_s: longest session.
         max_pace: how much faster than real time a client may send audio.
         max_messages_per_s: messages without audio that a client may send.
+        max_uploads: recordings taken in at the same time.
+        max_audio_upload_bytes: longest file of a recording.
+        max_upload_s: longest recording.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -140,6 +143,9 @@ class ServerSettings(BaseModel):
     max_session_s: float = Field(12 * 3600.0, ge=1)
     max_pace: float = Field(10.0, ge=1)
     max_messages_per_s: float = Field(100.0, ge=1)
+    max_uploads: int = Field(8, ge=1, le=1000)
+    max_audio_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024, le=1024**3)
+    max_upload_s: float = Field(4 * 3600.0, ge=1)
 
     @field_validator("allowed_origins")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from a2p_engine.errors import ModelError
 from a2p_engine.types import StepRequest, Term
-from streaming.offline import OfflineConfig, transcribe
+from streaming.events import Final
+from streaming.offline import OfflineConfig, pieces, transcribe
 from tests.streaming.fake_engine import FakeEngine
 from tests.streaming.signals import silence, tone
 
@@ -50,3 +52,35 @@ def test_the_engines_failure_is_raised_and_its_session_closed(engine: FakeEngine
     with pytest.raises(ModelError, match="ill"):
         transcribe(engine, RECORDING, ENERGY)
     assert engine.sessions == {}
+
+
+def test_work_is_done_in_pieces(engine: FakeEngine) -> None:
+    """Nothing happens before it is asked for: one step at most, or a few seconds heard."""
+    blocks = iter([*([silence(1)] * 12), tone(2), silence(1)])
+    work = pieces(engine, blocks, ENERGY)
+    assert engine.sessions == {}
+    assert next(work) == []
+    assert len(engine.sessions) == 1
+    told = [next(work), next(work)]
+    assert told == [[], []]
+    assert len(list(blocks)) == 4  # two times five of fourteen seconds were heard
+    assert engine.requests == []
+
+
+def test_work_that_is_given_up_closes_its_session(engine: FakeEngine) -> None:
+    """In the middle, between two steps."""
+    work = pieces(engine, iter([RECORDING]), ENERGY)
+    while not engine.requests:
+        next(work)
+    work.close()
+    assert len(engine.requests) == 1
+    assert engine.sessions == {}
+
+
+def test_an_index_reaches_the_engine(engine: FakeEngine, tmp_path: Path) -> None:
+    """Terms of an index file are the session's too."""
+    index = tmp_path / "terms.txt"
+    index.write_text("warfarin")
+    work = pieces(engine, iter([RECORDING]), ENERGY, [Term(text="apixaban")], index=index)
+    finals = [event for told in work for event in told if isinstance(event, Final)]
+    assert [hit.term for hit in finals[0].terms] == ["warfarin", "apixaban"]
