@@ -85,36 +85,71 @@ async def measure(
         reference=recording.text,
         terms=recording.terms,
     )
-    finals: list[str] = []
-    began: dict[int, float] = {}
-    stopped: dict[int, float] = {}
-    shown: dict[int, list[str]] = {}
+    account = Account(record)
     async for clock_s, event in speak(url, recording, glossary=glossary, pace=pace):
         watch(event)
-        if isinstance(event, SpeechStarted):
-            began[event.segment_id] = event.time_s
-        elif isinstance(event, SpeechStopped):
-            stopped[event.segment_id] = event.time_s
-        elif isinstance(event, Partial | Final):
-            record.lag_s.append(clock_s - event.end_s)
-            words = plain(event.text).split()
-            before = shown.get(event.segment_id, [])
-            if words and not before and event.segment_id in began:
-                record.first_partial_s.append(clock_s - began.pop(event.segment_id))
-            record.erased_words += len(before) - _common(before, words)
-            shown[event.segment_id] = words
-            if isinstance(event, Final):
-                finals.append(event.text)
-                record.offered |= {use.term: use.probability for use in event.terms}
-                if event.segment_id in stopped and event.reason != "max_length":
-                    record.final_s.append(clock_s - stopped[event.segment_id])
-    record.hypothesis = " ".join(finals)
+        account.take(clock_s, event)
+    record.hypothesis = account.text
     record.found = [term for term in record.terms if mentions(record.hypothesis, term)]
     if record.reference is not None:
         reference = f"{record.reference} {' '.join(record.terms)}"
         written = [term for term in record.offered if mentions(record.hypothesis, term)]
         record.inserted = [term for term in written if not mentions(reference, term)]
     return record
+
+
+class Account:
+    """Takes a session's events as they come and keeps its record up to date.
+
+    Attributes:
+        record: latencies, lags, words taken back, terms offered.
+        finals: of the session.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.finals: list[Final] = []
+        self._began: dict[int, float] = {}
+        self._stopped: dict[int, float] = {}
+        self._shown: dict[int, list[str]] = {}
+
+    @property
+    def text(self) -> str:
+        """All finals, joined."""
+        return " ".join(final.text for final in self.finals)
+
+    @property
+    def unfinished(self) -> int:
+        """Segments of which words were shown, but that have no final."""
+        finished = {final.segment_id for final in self.finals}
+        return sum(bool(words) for key, words in self._shown.items() if key not in finished)
+
+    def take(self, clock_s: float, event: Event) -> None:
+        """Take an event and the audio clock (s) at which it came."""
+        if isinstance(event, SpeechStarted):
+            self._began[event.segment_id] = event.time_s
+        elif isinstance(event, SpeechStopped):
+            self._stopped[event.segment_id] = event.time_s
+        elif isinstance(event, Partial | Final):
+            self._show(clock_s, event)
+            if isinstance(event, Final):
+                self._finish(clock_s, event)
+
+    def _show(self, clock_s: float, event: Partial | Final) -> None:
+        record, segment = self.record, event.segment_id
+        record.lag_s.append(clock_s - event.end_s)
+        words = plain(event.text).split()
+        before = self._shown.get(segment, [])
+        if words and not before and segment in self._began:
+            record.first_partial_s.append(clock_s - self._began.pop(segment))
+        record.erased_words += len(before) - _common(before, words)
+        self._shown[segment] = words
+
+    def _finish(self, clock_s: float, final: Final) -> None:
+        self.finals.append(final)
+        self.record.offered |= {use.term: use.probability for use in final.terms}
+        if final.segment_id in self._stopped and final.reason != "max_length":
+            self.record.final_s.append(clock_s - self._stopped[final.segment_id])
 
 
 async def evaluate_streaming(

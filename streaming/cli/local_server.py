@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, Queue
-from typing import IO
+from typing import IO, NamedTuple
 
 from streaming.errors import StreamingError
 
@@ -23,15 +23,29 @@ class ServerDied(StreamingError):
     """The server of a command did not start."""
 
 
+class Local(NamedTuple):
+    """A server on this machine: its websocket address and its process."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
 def local_server(options: Sequence[str] = ()) -> Iterator[str]:
+    """As ``local_process``; yields the websocket address alone."""
+    with local_process(options) as local:
+        yield local.url
+
+
+@contextmanager
+def local_process(options: Sequence[str] = ()) -> Iterator[Local]:
     """Run ``a2p serve`` beside the body.
 
     Args:
         options: further options of ``a2p serve``.
 
     Yields:
-        The websocket address.
+        Where it listens, and its process.
 
     Raises:
         ServerDied: it does not listen; the text holds what it said.
@@ -52,7 +66,7 @@ def local_server(options: Sequence[str] = ()) -> Iterator[str]:
         for work, stream in ((addresses.put, process.stdout), (complaints.append, process.stderr)):
             threading.Thread(target=_pass_on, args=(stream, work), daemon=True).start()
         try:
-            yield _address(process, addresses, complaints)
+            yield Local(_address(process, addresses, complaints), process.pid)
         finally:
             process.send_signal(signal.SIGINT)
             try:
