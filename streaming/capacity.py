@@ -101,6 +101,10 @@ class Capacity:
 
     # What is
 
+    def refusal(self, sessions: int, now_s: float) -> Refusal | None:
+        """What ``admit`` would say, without taking anybody."""
+        return self._refusal(now_s) if sessions else None
+
     @property
     def cost(self) -> float:
         """Seconds of a worker that a second of speech takes for its final."""

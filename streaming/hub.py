@@ -132,6 +132,7 @@ class Hub:
             Gauges(
                 max_sessions=lambda: settings.max_sessions,
                 draining=lambda: self.leaving,
+                load=lambda: self._room.capacity.load(time.monotonic()),
                 steps_waiting=lambda: self._room.waiting,
                 steps_running=lambda: self._room.stepping,
             )
@@ -347,6 +348,16 @@ class Hub:
         refusal = self._room.capacity.admit(self.sessions - 1, time.monotonic())
         if refusal is not None:
             raise ServerFull(refusal.reason, retry_after_s=refusal.retry_after_s)
+
+    @property
+    def no_room(self) -> str | None:
+        """Why one more session would be refused; None when it would be taken."""
+        if self.sessions >= self.settings.max_sessions:
+            return f"all {self.settings.max_sessions} sessions are taken"
+        if self.settings.admission == "fixed":
+            return None
+        refusal = self._room.capacity.refusal(self.sessions, time.monotonic())
+        return refusal.reason if refusal else None
 
     def _full(self) -> ServerFull:
         return ServerFull(f"all {self.settings.max_sessions} sessions are taken; try again")

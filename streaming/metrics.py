@@ -30,12 +30,14 @@ class Gauges(NamedTuple):
     Attributes:
         max_sessions: places for sessions.
         draining: whether the server takes no new sessions.
+        load: share of the workers' time that finals and pauses take.
         steps_waiting: sessions that wait for a place for their step.
         steps_running: steps at the engine.
     """
 
     max_sessions: Callable[[], float]
     draining: Callable[[], bool]
+    load: Callable[[], float]
     steps_waiting: Callable[[], float]
     steps_running: Callable[[], float]
 
@@ -185,10 +187,12 @@ class Metrics:
         for name, documentation in (
             ("max_sessions", "Places for sessions."),
             ("draining", "1 while the server takes no new sessions."),
+            ("load_ratio", "Share of the workers' time that finals and pauses take."),
             ("steps_waiting", "Steps that wait for their turn."),
             ("steps_running", "Steps at the engine."),
         ):
-            self._gauge(name, documentation).set_function(getattr(gauges, name))
+            read = getattr(gauges, name.removesuffix("_ratio"))
+            self._gauge(name, documentation).set_function(read)
 
     def describe(self, speech_llm: str, glossaries: Mapping[str, Collection[object]]) -> None:
         """Tell what is served; the glossaries are those that the operator has named."""

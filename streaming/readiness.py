@@ -12,7 +12,6 @@ import numpy as np
 
 from a2p_engine.types import SAMPLE_RATE_HZ, SessionOptions, StepRequest, Term
 from streaming.engine_room import EngineRoom
-from streaming.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -101,26 +100,22 @@ class WarmUp:
 class Observed(Protocol):
     """What of a server decides whether it is ready."""
 
-    settings: ServerSettings
     warm_up: WarmUp
     leaving: bool
 
     @property
-    def sessions(self) -> int: ...  # noqa: D102
+    def no_room(self) -> str | None: ...  # noqa: D102
 
 
 def readiness(server: Observed) -> dict[str, Any]:
     """The answer of ``/readyz``: each condition with ``true`` or the reason why it fails."""
-    places = server.settings.max_sessions
     conditions: dict[str, str | bool] = {
         "models": server.warm_up.unmet.get("models", True),
         "glossaries": server.warm_up.unmet.get("glossaries", True),
         "accepting": True,
-        "capacity": True,
+        "capacity": server.no_room or True,
     }
     if server.leaving:
         conditions["accepting"] = "the server takes no new clients any more"
-    if server.sessions >= places:
-        conditions["capacity"] = f"all {places} sessions are taken"
     ready = all(state is True for state in conditions.values())
     return {"ready": ready, "conditions": conditions}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from a2p_engine.types import StepRequest
 from streaming.server import Running
 from tests.streaming.conftest import Serving
 from tests.streaming.fake_engine import FakeEngine
-from tests.streaming.signals import pcm, tone
+from tests.streaming.signals import pcm, silence, tone
 from tests.streaming.test_server import until
 from tests.streaming.wire import connect
 
@@ -117,6 +118,28 @@ async def test_a_full_server_is_alive_but_not_ready(serving: Serving) -> None:
             assert await get(server.url + "healthz") == (200, {"status": "ok", "sessions": 1})
         await until(lambda: server.hub.sessions == 0)
         assert await state_of(server) == (200, READY)
+
+
+async def test_a_server_that_would_come_late_is_not_ready(
+    serving: Serving, engine: FakeEngine
+) -> None:
+    """By what steps were measured to take, before all places are taken; a lone session is taken."""
+    engine.step_s = 0.8
+    async with serving(workers=1, max_sessions=100) as server, connect(server.ws_url) as client:
+        await client.start(options={"partials": False})
+        await client.send(pcm(*[tone(0.5), silence(1.0)] * 6))
+        await client.send({"type": "flush"})
+        await client.wait_for("flushed")
+        status, conditions = await state_of(server)
+        assert status == 503 and "captions would come late" in str(conditions["capacity"])
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(server.url + "metrics")).text
+        (load,) = re.findall(r"^a2p_load_ratio (\S+)$", metrics, re.M)
+        assert float(load) > 0.1
+        await client.send({"type": "stop"})
+        await client.until_closed()
+        await until(lambda: server.hub.sessions == 0)
+        assert (await state_of(server))[0] == 200
 
 
 async def test_a_drain_takes_no_new_sessions(serving: Serving) -> None:
