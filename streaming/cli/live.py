@@ -96,6 +96,13 @@ def serve(
         int | None,
         typer.Option(help="Port for metrics and administration alone.", show_default="none"),
     ] = None,
+    vosk_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Further port on which every path speaks Vosk's protocol, such as 2700.",
+            show_default="none",
+        ),
+    ] = None,
     log_format: Annotated[
         Literal["text", "json"] | None, typer.Option(help="Of the log.", show_default="text")
     ] = None,
@@ -134,6 +141,7 @@ def serve(
         mqtt=mqtt,
         mqtt_node=mqtt_node,
         admin_port=admin_port,
+        vosk_port=vosk_port,
         log_format=log_format,
         log_level=log_level,
         speech_llm=speech_llm,
@@ -230,7 +238,8 @@ def demo() -> None:
 
 
 def _ready(running: Running) -> str:
-    return f"captions page {running.url}  websocket {running.ws_url}  (Ctrl-C stops)"
+    vosk = f"  vosk {running.vosk_url}" if running.vosk_port is not None else ""
+    return f"captions page {running.url}  websocket {running.ws_url}{vosk}  (Ctrl-C stops)"
 
 
 def _mqtt_publisher(url: str, node: str | None) -> Any:
