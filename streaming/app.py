@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ
+from streaming.auth import Client
 from streaming.commands import TASKS
 from streaming.connection import Connection
 from streaming.dialects import DIALECTS, DialectBuilder
@@ -33,9 +34,10 @@ def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:
     def speaks(build: DialectBuilder) -> Callable[[WebSocket], Awaitable[None]]:
         async def socket(websocket: WebSocket) -> None:
             handshake = handshake_of(websocket)
-            hub.auth.identify(handshake).require("captions")
+            client = Client(hub.auth.identify(handshake), handshake.peer)
+            client.principal.require("captions")
             dialect = build(handshake, hub.offer, hub.settings)
-            await Connection(websocket, hub, dialect).serve()
+            await Connection(websocket, hub, dialect, client).serve()
 
         return socket
 

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import NamedTuple
 
 from starlette.requests import HTTPConnection
 
@@ -60,6 +61,18 @@ class Principal:
 
 
 ANONYMOUS = Principal()
+
+
+class Client(NamedTuple):
+    """Who is at the other end of a connection.
+
+    Attributes:
+        principal: whom its key names.
+        peer: its address, without the port.
+    """
+
+    principal: Principal = ANONYMOUS
+    peer: str = ""
 
 
 def credentials(handshake: Handshake) -> str | None:

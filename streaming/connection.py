@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from a2p_engine.errors import A2PError
 from streaming import logs
+from streaming.auth import Client
 from streaming.commands import Audio, Command, Discard, EditGlossary, Flush, Resume, Start, Stop
 from streaming.dialects.base import Dialect, Goodbye, Message
 from streaming.dialects.native import Native
@@ -25,6 +26,7 @@ from streaming.errors import (
     BadStart,
     IdleTimeout,
     ProtocolError,
+    RateLimited,
     ServerFull,
     ShuttingDown,
     SlowReader,
@@ -34,6 +36,7 @@ from streaming.errors import (
 )
 from streaming.failures import for_log
 from streaming.hub import Hub
+from streaming.limits import Flow, FlowLimits
 from streaming.live_session import LiveSession
 from streaming.outbox import Outbox
 from streaming.runner import SessionRunner
@@ -50,9 +53,15 @@ ABORT_EXTENSION = "a2p.abort"  # scope extension of server.py that drops a conne
 class Connection:
     """Serves one WebSocket from accept to close, in the dialect of its route."""
 
-    def __init__(self, websocket: WebSocket, hub: Hub, dialect: Dialect) -> None:
+    def __init__(self, websocket: WebSocket, hub: Hub, dialect: Dialect, client: Client) -> None:
         self._socket = websocket
         self._hub = hub
+        self._client = client
+        self._flow = Flow(
+            FlowLimits(
+                max_pace=hub.settings.max_pace, messages_per_s=hub.settings.max_messages_per_s
+            )
+        )
         self._dialect = dialect
         self._outbox = self._new_outbox()
         self._session: LiveSession | None = None
@@ -60,6 +69,7 @@ class Connection:
         self._writer: asyncio.Task[NoReturn] | None = None
         self._shutdown = asyncio.Event()
         self._taken_over = False
+        self._stopped = False
 
     def shut_down(self) -> None:
         """Deliver last finals and close, soon."""
@@ -105,8 +115,9 @@ class Connection:
         assert writer is not None  # it runs from the beginning
         await _first_of(
             asyncio.shield(session.worker),
-            self._read(session.runner),
+            self._read(session),
             self._stop_at_shutdown(session.runner),
+            self._stop_when_due(session),
             self._report(session.runner, session.stats_interval_ms),
             session.outbox.overflow(),
             asyncio.shield(writer),
@@ -116,14 +127,16 @@ class Connection:
 
     async def _join(self, first: Command) -> LiveSession:
         if isinstance(first, Start):
-            return await self._hub.open_session(first, self, self._dialect, self._outbox)
+            return await self._hub.open_session(
+                first, self._client, self, self._dialect, self._outbox
+            )
         if isinstance(first, Resume):
             return await self._resume(first)
         raise BadStart("the first message must begin a session")
 
     async def _resume(self, resume: Resume) -> LiveSession:
         """Go on where the client's last connection broke; what it missed is sent first."""
-        session = self._hub.find_session(resume)
+        session = self._hub.find_session(resume, self._client)
         assert isinstance(session.dialect, Native)  # no other dialect makes a ``Resume``
         missed = session.dialect.replay(resume.last_seq)
         resumed = await self._hub.rejoin(session, resume, self)
@@ -166,28 +179,44 @@ class Connection:
         except TimeoutError:
             raise StartTimeout(f"no 'start' message came within {timeout_s:g} s") from None
 
-    async def _read(self, runner: SessionRunner) -> NoReturn:
-        stopped = False
+    async def _read(self, session: LiveSession) -> NoReturn:
+        await self._carry_out_all(session)  # what came together with the start
         while True:
-            command = await self._next_command()
-            if stopped:
+            size_bytes = await self._receive()
+            audio_s = await self._carry_out_all(session)
+            await asyncio.sleep(self._flow.take(size_bytes, audio_s))
+
+    async def _carry_out_all(self, session: LiveSession) -> float:
+        """Carry out the commands that were received; returns how much audio they held, in s."""
+        audio_s = 0.0
+        while self._commands:
+            command = self._commands.popleft()
+            if self._stopped:
                 continue  # audio that was under way when the client stopped
-            stopped = isinstance(command, Stop)
-            await _carry_out(command, runner)
+            self._stopped = isinstance(command, Stop)
+            audio_s += await _carry_out(command, session.runner)
+        try:
+            session.ticket.hear(audio_s)
+        except RateLimited as error:
+            await session.runner.end_early(error)
+        return audio_s
 
     async def _next_command(self) -> Command:
         while not self._commands:
-            await self._receive()
+            size_bytes = await self._receive()
+            if not self._commands:
+                await asyncio.sleep(self._flow.take(size_bytes))
         return self._commands.popleft()
 
-    async def _receive(self) -> None:
+    async def _receive(self) -> int:
+        """React to the next message; returns its size in bytes, or characters."""
         message = await self._next_message()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006))
-        text = message.get("text")
+        data: str | bytes = message.get("text") or message.get("bytes") or ""
         try:
-            if text is not None:
-                self._react(*self._dialect.receive_text(text))
+            if message.get("text") is not None:
+                self._react(*self._dialect.receive_text(message["text"]))
             else:
                 self._react(*self._dialect.receive_bytes(message["bytes"]))
         except ProtocolError as error:
@@ -195,6 +224,7 @@ class Connection:
             if answer is None:
                 raise
             self._react((), answer)
+        return len(data)
 
     async def _next_message(self) -> Any:
         try:
@@ -216,7 +246,16 @@ class Connection:
 
     async def _stop_at_shutdown(self, runner: SessionRunner) -> NoReturn:
         await self._shutdown.wait()
-        await runner.shut_down()
+        text = "the server is stopping; what was said so far has its finals"
+        await runner.end_early(ShuttingDown(text))
+        await _for_ever()
+
+    async def _stop_when_due(self, session: LiveSession) -> NoReturn:
+        """End a session that has lasted long enough, or whose key is not valid any more."""
+        try:
+            await session.ticket.expired()
+        except A2PError as error:
+            await session.runner.end_early(error)
         await _for_ever()
 
     # Writing
@@ -290,10 +329,11 @@ class Connection:
         return self._dialect.goodbye(error, retry_after_s)
 
 
-async def _carry_out(command: Command, runner: SessionRunner) -> None:
+async def _carry_out(command: Command, runner: SessionRunner) -> float:
+    """Do what a command says; returns the length of its audio in s."""
     match command:
         case Audio(data):
-            await runner.receive_audio(data)
+            return await runner.receive_audio(data)
         case EditGlossary():
             runner.edit_glossary(command)
         case Flush():
@@ -302,6 +342,7 @@ async def _carry_out(command: Command, runner: SessionRunner) -> None:
             await runner.discard(ended=ended)
         case Stop():
             await runner.stop()
+    return 0.0
 
 
 async def _first_of(first: Awaitable[Result], *others: Awaitable[Any]) -> Result:

@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 from a2p_engine import glossary
 from a2p_engine.types import SessionOptions, Term
 from streaming import logs, vad
-from streaming.auth import Authenticator
+from streaming.admission import Admission, Ticket
+from streaming.auth import Authenticator, Client
 from streaming.backend import Backend
 from streaming.capacity import Bounds
 from streaming.codecs import decoder_for
@@ -117,6 +118,11 @@ class Hub:
         bounds = Bounds(final_p95_s=settings.max_final_s)
         self._room = EngineRoom(engine, settings.workers, bounds)
         self._publishers = publishers
+        self._admission = Admission(
+            max_sessions=settings.max_sessions,
+            max_session_s=settings.max_session_s,
+            recheck=self.auth.recheck,
+        )
         self._connected: set[Connected] = set()
         self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
         self._kept: dict[str, asyncio.Task[None]] = {}  # of them, those without a connection
@@ -208,24 +214,33 @@ class Hub:
         self.leaving = self.cordoned = True
 
     async def open_session(
-        self, start: Start, owner: Connected, dialect: Dialect, outbox: Outbox
+        self, start: Start, client: Client, owner: Connected, dialect: Dialect, outbox: Outbox
     ) -> LiveSession:
         """Open a session with the engine and tell that it has started.
 
         Raises:
             ShuttingDown: no new sessions are taken.
             ServerFull: there is no place.
+            RateLimited: the client has had its share.
             A2PError: the engine refuses it.
         """
         if self.cordoned:
             raise ShuttingDown("the server takes no new sessions")
-        if self.sessions > self.settings.max_sessions:
-            raise self._full()
         self._require_capacity()
+        ticket = self._admission.admit(*client)
+        try:
+            return await self._open(start, ticket, owner, dialect, outbox)
+        except BaseException:
+            ticket.close()
+            raise
+
+    async def _open(
+        self, start: Start, ticket: Ticket, owner: Connected, dialect: Dialect, outbox: Outbox
+    ) -> LiveSession:
         window_s = self.settings.resume_window_s
         token = secrets.token_urlsafe(16) if start.resumable and window_s else ""
         session = LiveSession(
-            secrets.token_hex(8), token, dialect, outbox, start.options.stats_interval_ms
+            secrets.token_hex(8), token, dialect, outbox, ticket, start.options.stats_interval_ms
         )
         logs.mark(session=session.session_id)
         runner, started = await self._runner(start, session)
@@ -280,15 +295,18 @@ class Hub:
 
     # Sessions between two connections
 
-    def find_session(self, resume: Resume) -> LiveSession:
+    def find_session(self, resume: Resume, client: Client) -> LiveSession:
         """The session that a client wants to go on with.
 
         Raises:
-            UnknownResume: there is none of that name and token.
+            UnknownResume: the client has none of that name and token.
         """
         session = self._sessions.get(resume.session_id)
-        token = session.token if session is not None else ""
-        if session is None or not secrets.compare_digest(token.encode(), resume.token.encode()):
+        if (
+            session is None
+            or session.ticket.principal.name != client.principal.name
+            or not secrets.compare_digest(session.token.encode(), resume.token.encode())
+        ):
             raise UnknownResume(
                 "there is no such session to go on with; it may have ended: start a new one"
             )

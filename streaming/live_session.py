@@ -7,6 +7,7 @@ import logging
 from typing import Protocol
 
 from a2p_engine.errors import A2PError
+from streaming.admission import Ticket
 from streaming.dialects.base import Dialect
 from streaming.events import Event
 from streaming.outbox import Outbox
@@ -32,6 +33,7 @@ class LiveSession:
         dialect: numbers and words the events; the next connection goes on with it.
         outbox: events that no socket has taken yet.
         worker: the task that calls the engine; it ends with the session.
+        ticket: whose it is, and what it may use.
         stats_interval_ms: how often the client wants statistics; 0 is never.
     """
 
@@ -41,10 +43,12 @@ class LiveSession:
         token: str,
         dialect: Dialect,
         outbox: Outbox,
+        ticket: Ticket,
         stats_interval_ms: int = 0,
     ) -> None:
         self.session_id = session_id
         self.token = token
+        self.ticket = ticket
         self.stats_interval_ms = stats_interval_ms
         self.dialect = dialect
         self.outbox = outbox
@@ -99,3 +103,4 @@ class LiveSession:
             self.worker.cancel()
             await asyncio.gather(self.worker, return_exceptions=True)
             await self.runner.close()
+            self.ticket.close()

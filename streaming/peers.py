@@ -67,7 +67,7 @@ class Shown(NamedTuple):
     may_change: str
 
 
-Watch = Callable[[Track, float], Awaitable[list[Shown]]]
+Watch = Callable[[str, Track, float], Awaitable[list[Shown]]]
 
 
 def track_of(recordings: Sequence[Recording], pause_s: float) -> Track:

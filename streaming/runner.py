@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from a2p_engine import glossary
-from a2p_engine.errors import AudioError
+from a2p_engine.errors import A2PError, AudioError
 from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples
 from streaming.audio import AudioDecoder
 from streaming.codecs import Decoder
 from streaming.commands import EditGlossary
 from streaming.engine_room import EngineRoom
-from streaming.errors import ClientGone, ShuttingDown, TruncatedAudio, UnknownResume, error_event
+from streaming.errors import ClientGone, TruncatedAudio, UnknownResume, error_event
 from streaming.events import Event, Final, GlossaryUpdated, SessionEnded, Stats
 from streaming.failures import for_log
 from streaming.schedule import AudioClock, Due, Kind
@@ -77,29 +77,35 @@ class SessionRunner:
         self._receiving = asyncio.Lock()
         self._hearing = asyncio.Lock()
         self._engine_call: asyncio.Future[Any] | None = None
-        self._shutting_down = False
+        self._taking: asyncio.Task[float] | None = None
+        self._ending: A2PError | None = None
         self.edits = 0
         self.flushes = 0
 
-    async def receive_audio(self, data: bytes) -> None:
-        """Take bytes in the format of the session; returns when more may come.
+    async def receive_audio(self, data: bytes) -> float:
+        """Take bytes in the format of the session; returns their length in s when more may come.
 
         Raises:
             AudioError: they cannot be decoded, nor will what follows.
         """
+        # Shielded: audio that counts as taken is heard, whatever becomes of its connection.
+        self._taking = asyncio.create_task(self._take(data))
+        return await asyncio.shield(self._taking)
+
+    async def _take(self, data: bytes) -> float:
         async with self._receiving:
-            # Shielded, because a thread that decodes goes on even if the reader is stopped.
-            await self._receive(await asyncio.shield(self._decode(data)))
+            audio = await self._decode(data)
+            await self._receive(audio)
+            return len(audio) / SAMPLE_RATE_HZ
 
     async def _receive(self, audio: Samples) -> None:
         self._meter.audio_arrived(len(audio))
         self._clock.advance(len(audio), time.monotonic())
         for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
             piece = audio[at : at + AUDIO_SLICE_SAMPLES]
-            # Shielded, because detector and buffer must stay in step even if the reader is stopped.
-            await asyncio.shield(self._hear(piece))
+            await self._hear(piece)
             while self._core.lag_samples > self._max_backlog and self._core.working:
-                if self._shutting_down:
+                if self._ending is not None:
                     break  # what has arrived is all there will be
                 self._progress.clear()
                 await self._progress.wait()
@@ -129,8 +135,9 @@ class SessionRunner:
             UnknownResume: more than ``limit_s`` of audio were lost.
         """
         assert isinstance(self._decoder, AudioDecoder)  # dialects let sessions of others not resume
-        self._decoder.realign()
-        taken = self._decoder.frames
+        async with self._receiving:
+            self._decoder.realign()
+            taken = self._decoder.frames
         lost = max(0, first_frame - taken)
         if lost > limit_s * self._decoder.sample_rate_hz:
             raise UnknownResume(f"{lost} frames of audio were lost; accepted: {limit_s:g} s")
@@ -152,9 +159,10 @@ class SessionRunner:
             self._meter.audio_arrived(len(rest))
             self._tell(self._core.receive_audio(rest) + self._core.finish())
 
-    async def shut_down(self) -> None:
-        """End of audio, after the message that is being heard, because the server stops."""
-        self._shutting_down = not self._core.finishing
+    async def end_early(self, why: A2PError) -> None:
+        """End of audio, after the message that is being heard; ``work`` ends with the reason."""
+        if self._ending is None and not self._core.finishing:
+            self._ending = why
         self._progress.set()
         async with self._receiving:
             await self.stop()
@@ -163,7 +171,7 @@ class SessionRunner:
         """Work requests off until the session has ended.
 
         Raises:
-            ShuttingDown: it ended because the server stops.
+            A2PError: what it was given as the reason for an early end.
         """
         while True:
             self._wake.clear()
@@ -172,8 +180,8 @@ class SessionRunner:
             if self._core.ended:
                 break
             await self._wake.wait()
-        if self._shutting_down:
-            raise ShuttingDown("the server is stopping; what was said so far has its finals")
+        if self._ending is not None:
+            raise self._ending
 
     def stats(self, sessions: int) -> Stats:
         """How the session is doing; ``sessions`` is the number open on the server."""
@@ -189,6 +197,9 @@ class SessionRunner:
         self._meter.close()
         if not self._core.ended:
             self._publish(error_event(ClientGone("the session was broken off"), fatal=True))
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.gather(self._taking, return_exceptions=True)
         if self._engine_call is not None:
             await asyncio.gather(self._engine_call, return_exceptions=True)
         await self._edits_made()
@@ -291,7 +302,7 @@ class SessionRunner:
             if isinstance(event, Final):
                 self._finished(event)
             self._publish(event)
-            if not (self._shutting_down and isinstance(event, SessionEnded)):
+            if not (self._ending and isinstance(event, SessionEnded)):
                 self._emit(event)
         self._wake.set()
         self._reconsider()

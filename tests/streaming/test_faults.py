@@ -187,7 +187,10 @@ async def test_frames_in_pieces_of_one_byte(serving: Serving) -> None:
 async def test_malformed_frames_cost_only_their_sender(serving: Serving) -> None:
     """Random bytes after the handshake end that connection, whatever they are."""
     chance = random.Random(1)
-    async with serving(max_sessions=1000) as server, connect(server.ws_url) as other:
+    async with (
+        serving(max_sessions=1000, admission="fixed") as server,
+        connect(server.ws_url) as other,
+    ):
         await other.start()
         for _ in range(200):
             async with raw_client(server) as raw:
@@ -204,7 +207,10 @@ async def test_malformed_frames_cost_only_their_sender(serving: Serving) -> None
 async def test_clients_that_vanish_leave_nothing(serving: Serving, engine: FakeEngine) -> None:
     """A hundred of them, at every stage of a session, and the server is as it was."""
     chance = random.Random(2)
-    async with serving(max_sessions=1000) as server, connect(server.ws_url) as other:
+    async with (
+        serving(max_sessions=1000, admission="fixed") as server,
+        connect(server.ws_url) as other,
+    ):
         await other.start()
         for _ in range(100):
             async with connect(server.ws_url) as client:
