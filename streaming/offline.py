@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def pieces(
     glossary: Sequence[Term] = (),
     *,
     index: Path | None = None,
-) -> Iterator[list[Event]]:
+) -> Generator[list[Event], None, None]:
     """Events of a recording that comes in blocks, piece of work by piece of work.
 
     A piece is opening the session, hearing up to ``PIECE_S`` of audio, or one step, so that whoever

@@ -216,7 +216,7 @@ def _threshold(fields: FormData) -> float | Eagerness:
     if value is None:
         return "balanced"
     if value in EAGERNESS:
-        return cast(Eagerness, value)
+        return value
     number = _number(value)
     if number is None or not 0 <= number <= 1:
         _refuse("threshold", value, f"a number from 0 to 1, {', '.join(EAGERNESS)}")

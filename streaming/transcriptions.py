@@ -45,7 +45,7 @@ STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 def transcription_routes(hub: Hub) -> list[BaseRoute]:
     """The routes, for whoever has the scope ``captions``."""
 
-    async def models(request: Request) -> JSONResponse:
+    async def models(request: Request) -> Response:
         try:
             hub.auth.authorise(request, "captions")
             known = {"id": hub.engine.speech_llm, "object": "model", "created": 0}

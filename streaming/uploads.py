@@ -7,7 +7,7 @@ many uploads are taken in at a time, which bounds what they hold in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,7 +109,9 @@ class Uploads:
         """Take no more uploads, and break off open ones at their next piece of work."""
         self._stopping = True
 
-    async def caption(self, recording: Recording, progress: Progress) -> AsyncIterator[Final]:
+    async def caption(
+        self, recording: Recording, progress: Progress
+    ) -> AsyncGenerator[Final, None]:
         """Finals as they come; they and what else is known are noted in ``progress``.
 
         Raises:
@@ -130,7 +132,9 @@ class Uploads:
             # Nobody who is cancelled may leave a session behind at the engine.
             await asyncio.shield(self._room.call(work.close))
 
-    def _begin(self, recording: Recording, progress: Progress) -> Iterator[list[Event]]:
+    def _begin(
+        self, recording: Recording, progress: Progress
+    ) -> Generator[list[Event], None, None]:
         terms, index, progress.rejected = self._resolve(recording.glossary)
         config = OfflineConfig(options=recording.options, session=self._session, vad=recording.vad)
         blocks = self._blocks(recording.data, progress)

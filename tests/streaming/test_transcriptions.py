@@ -424,7 +424,7 @@ async def test_a_client_that_leaves_frees_its_place(
 
 async def test_uploads_beside_a_live_session(engine: FakeEngine, serving: Serving) -> None:
     """Finals of a live session come as quickly beside three uploads as without any."""
-    engine.step_s = 0.2
+    engine.step_s = 0.6
     long = ("long.wav", wav(*[tone(1), silence(1)] * 20))
     async with serving(workers=2) as server, client_of(server) as client:
         alone_s = await _final_latency_s(server)
@@ -436,7 +436,7 @@ async def test_uploads_beside_a_live_session(engine: FakeEngine, serving: Servin
             task.cancel()
         await asyncio.gather(*uploads, return_exceptions=True)
     assert engine.most_busy <= 2
-    assert beside_s < alone_s + 0.15
+    assert beside_s < alone_s + 0.2
 
 
 async def _final_latency_s(server: Running) -> float:
