@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 
 from streaming.commands import Offer
 from streaming.dialects.base import Dialect, Handshake
 from streaming.dialects.native import Native
+from streaming.dialects.realtime import Realtime
 from streaming.dialects.vosk import Vosk
 from streaming.settings import ServerSettings
 
@@ -23,8 +25,14 @@ def _vosk(handshake: Handshake, offer: Offer, settings: ServerSettings) -> Diale
     return Vosk(handshake, offer, sample_rate_hz=rate_hz, opened_s=time.time())
 
 
+def _realtime(handshake: Handshake, offer: Offer, settings: ServerSettings) -> Dialect:
+    named = settings.default_glossary is not None
+    return Realtime(handshake, offer, token=secrets.token_hex(8), named_glossary=named)
+
+
 # By the path of the websocket.
 DIALECTS: dict[str, DialectBuilder] = {
     "/ws": _native,
     "/vosk": _vosk,
+    "/v1/realtime": _realtime,
 }
