@@ -100,6 +100,9 @@ class ServerSettings(BaseModel):
         max_uploads: recordings taken in at the same time.
         max_audio_upload_bytes: longest file of a recording.
         max_upload_s: longest recording.
+        glossary_store: file of the glossaries that clients store; None for none.
+        max_glossary_bytes: longest upload of a glossary.
+        max_glossary_store_bytes: how large the file may become; None is as the disk allows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -146,6 +149,9 @@ class ServerSettings(BaseModel):
     max_uploads: int = Field(8, ge=1, le=1000)
     max_audio_upload_bytes: int = Field(25 * 1024 * 1024, ge=1024, le=1024**3)
     max_upload_s: float = Field(4 * 3600.0, ge=1)
+    glossary_store: UserPath | None = None
+    max_glossary_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=1024**3)
+    max_glossary_store_bytes: int | None = Field(None, ge=1024 * 1024)
 
     @field_validator("allowed_origins")
     @classmethod
