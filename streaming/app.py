@@ -13,12 +13,14 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from a2p_engine.errors import A2PError
 from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ
 from streaming.auth import Client
 from streaming.commands import TASKS
 from streaming.connection import Connection
 from streaming.dialects import DIALECTS, DialectBuilder
 from streaming.dialects.base import Handshake
+from streaming.errors import answer_to
 from streaming.events import PROTOCOL_VERSION
 from streaming.hub import Hub
 from streaming.operations import health_routes, metrics_routes
@@ -34,8 +36,7 @@ def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:
     def speaks(build: DialectBuilder) -> Callable[[WebSocket], Awaitable[None]]:
         async def socket(websocket: WebSocket) -> None:
             handshake = handshake_of(websocket)
-            client = Client(hub.auth.identify(handshake), handshake.peer)
-            client.principal.require("captions")
+            client = _identified(hub, handshake)
             dialect = build(handshake, hub.offer, hub.settings)
             await Connection(websocket, hub, dialect, client).serve()
 
@@ -62,6 +63,17 @@ def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:
         middleware=middleware(hub.settings),
         exception_handlers=EXCEPTION_HANDLERS,
     )
+
+
+def _identified(hub: Hub, handshake: Handshake) -> Client:
+    """Who opens a websocket, if it may."""
+    try:
+        client = Client(hub.auth.identify(handshake), handshake.peer)
+        client.principal.require("captions")
+    except A2PError as error:
+        hub.metrics.session_refused(answer_to(error).code)
+        raise
+    return client
 
 
 def handshake_of(connection: HTTPConnection) -> Handshake:

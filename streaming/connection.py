@@ -106,7 +106,8 @@ class Connection:
         except (A2PError, WebSocketDisconnect) as error:
             return error
         except Exception as error:
-            logger.error("session failed", exc_info=for_log(error))
+            told = {"event": "session.failed"}
+            logger.error("session failed", exc_info=for_log(error), extra=told)
             return error
         return None
 
@@ -300,7 +301,8 @@ class Connection:
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 await self._close(error)
         except (TimeoutError, SlowReader):
-            logger.warning("dropped a client that does not read its events")
+            told = {"event": "client.dropped"}
+            logger.warning("dropped a client that does not read its events", extra=told)
             self._socket.scope["extensions"][ABORT_EXTENSION]["abort"]()
         except WebSocketDisconnect:
             logger.debug("the client left before its last events")

@@ -207,7 +207,8 @@ class Hub:
             async with asyncio.timeout(self.settings.shutdown_timeout_s):
                 await self._none_left.wait()
         except TimeoutError:
-            logger.warning("%d sessions did not end in time", self.sessions)
+            told = {"event": "server.impatient", "sessions": self.sessions}
+            logger.warning("%d sessions did not end in time", self.sessions, extra=told)
 
     def cordon(self) -> None:
         """Take no new sessions; those that are open go on, also over new connections."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from a2p_engine.types import SAMPLE_RATE_HZ, SessionOptions, StepRequest, Term
 from streaming.engine_room import EngineRoom
+from streaming.failures import for_log
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ class WarmUp:
     async def _done(self, work: Callable[[], None]) -> bool:
         try:
             await self._room.prepare(work)
-        except Exception:
-            logger.exception("the server is not ready", extra={"event": "server.not_ready"})
+        except Exception as error:
+            told = {"event": "server.not_ready"}
+            logger.error("the server is not ready", exc_info=for_log(error), extra=told)
             return False
         return True
 

@@ -234,7 +234,8 @@ class SessionRunner:
                 result = await self._engine(partial(self._room.engine.step, request))
             except Exception as error:
                 text = "step failed on segment %d"
-                logger.error(text, request.segment_id, exc_info=for_log(error))
+                told = {"event": "step.failed"}
+                logger.error(text, request.segment_id, exc_info=for_log(error), extra=told)
                 self._meter.step_failed()
                 events = self._core.step_failed(error)
             else:

@@ -137,6 +137,7 @@ class PatientServer(uvicorn.Server):
         """Tell when connections are accepted."""
         await super().startup(sockets)
         self.ready.set()
+        logger.info("clients are served", extra={"event": "server.started"})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Have load balancers notice, accept no one, deliver last finals, then stop."""
