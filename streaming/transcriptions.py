@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -20,7 +20,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from a2p_engine.errors import A2PError
 from a2p_engine.types import SessionOptions, Task
+from streaming.admission import Ticket
+from streaming.auth import Client
 from streaming.errors import ServerFull, ShuttingDown
+from streaming.events import Final
 from streaming.failures import for_log
 from streaming.hub import Hub
 from streaming.transcription_answers import (
@@ -33,7 +36,7 @@ from streaming.transcription_answers import (
     error_status,
     render,
 )
-from streaming.transcription_form import Form, RequestRefused, parse_form, read_form
+from streaming.transcription_form import RequestRefused, parse_form, read_form
 from streaming.uploads import Progress, Recording
 
 logger = logging.getLogger(__name__)
@@ -89,34 +92,33 @@ class Captions:
 
     async def _serve(self, request: Request, send: Send) -> None:
         hub = self._hub
-        hub.auth.authorise(request, "captions")
+        peer = request.client.host if request.client else ""
+        client = Client(hub.auth.authorise(request, "captions"), peer)
         if hub.cordoned:
             raise ShuttingDown("the server takes no new uploads")
-        with hub.uploads.place():
+        with hub.uploads.place(client) as ticket:
             max_bytes = hub.settings.max_audio_upload_bytes
             async with read_form(request, max_bytes) as fields:
                 form = parse_form(fields, hub.offer, max_bytes)
             transcript = Transcript(task=self._task, form=form, progress=Progress())
             answer = self._stream if form.stream else self._whole
-            await _while_there(request, answer(transcript, send))
+            await _while_there(request, answer(transcript, ticket, send))
             audio_s = transcript.progress.duration_s
             hub.metrics.audio_received(audio_s)
             logger.info("upload done", extra={"event": "upload.done", "audio_s": audio_s})
 
-    async def _whole(self, transcript: Transcript, send: Send) -> None:
+    async def _whole(self, transcript: Transcript, ticket: Ticket, send: Send) -> None:
         """Answer when everything is there."""
-        captions = self._hub.uploads.caption(self._recording(transcript.form), transcript.progress)
-        async with aclosing(captions):
+        async with aclosing(self._captions(transcript, ticket)) as captions:
             async for _ in captions:
                 pass
         body = await asyncio.to_thread(partial(render, transcript))
         media_type = MEDIA_TYPES[transcript.form.response_format]
         await _send(send, 200, {"content-type": media_type}, body)
 
-    async def _stream(self, transcript: Transcript, send: Send) -> None:
+    async def _stream(self, transcript: Transcript, ticket: Ticket, send: Send) -> None:
         """Tell each segment as it comes; what goes wrong before the first one has a status."""
-        captions = self._hub.uploads.caption(self._recording(transcript.form), transcript.progress)
-        async with aclosing(captions):
+        async with aclosing(self._captions(transcript, ticket)) as captions:
             final = await anext(captions, None)
             await _begin(send, 200, {"content-type": "text/event-stream", **STREAM_HEADERS})
             first = True
@@ -130,9 +132,11 @@ class Captions:
                 last = error_event(error)
             await _go_on(send, last, more=False)
 
-    def _recording(self, form: Form) -> Recording:
+    def _captions(self, transcript: Transcript, ticket: Ticket) -> AsyncGenerator[Final, None]:
+        form = transcript.form
         options = SessionOptions(language=form.language, task=self._task, threshold=form.threshold)
-        return Recording(data=form.data, options=options, glossary=form.glossary, vad=form.vad)
+        recording = Recording(data=form.data, options=options, glossary=form.glossary, vad=form.vad)
+        return self._hub.uploads.caption(recording, ticket, transcript.progress)
 
 
 class _Incoming:

@@ -1,7 +1,8 @@
 """Recordings that were uploaded, captioned beside live sessions without getting in their way.
 
 All the work on them is done in pieces, each in a place for steps that no live session wants. So
-many uploads are taken in at a time, which bounds what they hold in memory.
+many uploads are taken in at a time, which bounds what they hold in memory. What a key allows holds
+for its uploads as for its sessions, each counted for itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from a2p_engine.types import Samples, SessionOptions, Term
 from streaming import media, offline
+from streaming.admission import Admission, Ticket
+from streaming.auth import Client
 from streaming.commands import GlossaryChoice
 from streaming.engine_room import EngineRoom
 from streaming.errors import ServerFull, ShuttingDown
@@ -67,11 +70,7 @@ class Progress:
 
 
 class Uploads:
-    """Takes recordings in, so many at a time, and captions them.
-
-    Attributes:
-        open: recordings taken in at present.
-    """
+    """Takes recordings in, so many at a time, and captions them."""
 
     def __init__(
         self,
@@ -81,48 +80,57 @@ class Uploads:
         session: SessionConfig,
     ) -> None:
         """Take none in yet; ``session`` says how to segment them."""
-        self.open = 0
         self._room = room
         self._resolve = resolve
         self._settings = settings
         self._session = session
         self._stopping = False
+        self._admission = Admission(
+            max_sessions=settings.max_uploads, max_session_s=settings.max_session_s
+        )
+
+    @property
+    def open(self) -> int:
+        """Recordings taken in at present."""
+        return self._admission.open
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, client: Client) -> Iterator[Ticket]:
         """The right to one upload, from before its first byte is read.
 
         Raises:
             ShuttingDown: the server is stopping.
             ServerFull: all places are taken.
+            RateLimited: the client's own are, or it comes too often, or has had its audio.
         """
         self._check()
         if self.open >= self._settings.max_uploads:
             raise ServerFull(f"{self.open} uploads are being worked on; try again")
-        self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1
+        with self._admission.admit(*client) as ticket:
+            yield ticket
 
     def stop(self) -> None:
         """Take no more uploads, and break off open ones at their next piece of work."""
         self._stopping = True
 
     async def caption(
-        self, recording: Recording, progress: Progress
+        self, recording: Recording, ticket: Ticket, progress: Progress
     ) -> AsyncGenerator[Final, None]:
         """Finals as they come; they and what else is known are noted in ``progress``.
 
         Raises:
             AudioError: the file cannot be decoded, or is too long.
             GlossaryError: the glossary cannot be used.
+            RateLimited: the client has had its audio for now.
             ShuttingDown: the server is stopping.
             A2PError: the engine refuses the session or fails on a segment.
         """
         work = await self._room.background(partial(self._begin, recording, progress))
+        counted = 0
         try:
             while (told := await self._room.background(partial(next, work, None))) is not None:
+                ticket.hear(seconds(progress.audio_samples - counted))
+                counted = progress.audio_samples
                 for final in told:
                     if isinstance(final, Final) and final.text:
                         progress.finals.append(final)

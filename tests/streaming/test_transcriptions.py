@@ -21,7 +21,7 @@ from openai import AsyncOpenAI
 from a2p_engine.errors import ModelError
 from a2p_engine.types import StepRequest, TermHit, Word
 from streaming.events import Final
-from streaming.keys import write_keys
+from streaming.keys import KeyLimits, new_key, write_keys
 from streaming.server import Running
 from streaming.transcription_answers import Transcript, render
 from streaming.transcription_form import Form
@@ -375,6 +375,20 @@ async def test_keys_are_asked_for(serving: Serving, tmp_path: Path) -> None:
                 await asked
             assert caught.value.code == "invalid_api_key"
             assert "wrong" not in str(caught.value)
+
+
+async def test_limits_of_a_key_hold(serving: Serving, tmp_path: Path) -> None:
+    """429 as the package's rate limit error, when the key has had its audio."""
+    keys = tmp_path / "keys.json"
+    key, record = new_key("ward", limits=KeyLimits(audio_s_per_hour=6))
+    write_keys(keys, [record])
+    keys.chmod(0o600)
+    async with serving(keys_file=keys) as server, client_of(server, api_key=key) as client:
+        assert (await transcribe(client)).text == f"{FIRST} {SECOND}"
+        for _ in range(2):
+            with pytest.raises(openai.RateLimitError, match="6 s of audio an hour") as caught:
+                await transcribe(client)
+            assert int(caught.value.response.headers["retry-after"]) > 1000
 
 
 # Load
