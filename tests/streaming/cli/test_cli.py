@@ -413,3 +413,23 @@ def test_eval_streaming_with_real_models(
     assert summary["utterances"] == 1
     assert summary["final_s"]["n"] >= 1
     assert "good morning" in json.loads(dump.read_text())["hypothesis"].lower()
+
+
+def test_the_ready_line_tells_every_address(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And Vosk's only when it has a port of its own."""
+
+    def serve(settings: ServerSettings, _: object, __: object, on_ready: Any) -> None:
+        async def run() -> None:
+            async with server.running(settings, engine) as running:
+                on_ready(running)
+
+        asyncio.run(run())
+
+    monkeypatch.setattr(server, "serve", serve)
+    for options, addresses in (([], 2), (["--vosk-port", "0"], 3)):
+        assert main(["serve", "--port", "0", *options]) == 0
+        line = capsys.readouterr().out
+        assert line.count("://127.0.0.1:") == addresses
+        assert ("  vosk ws://127.0.0.1:" in line) == (addresses == 3)
