@@ -11,6 +11,7 @@ from streaming.commands import GlossaryChoice, Start, StreamOptions
 from streaming.dialects.realtime.prompt import terms_of
 from streaming.dialects.realtime.refusals import Refused
 from streaming.segmenter import SegmenterConfig
+from streaming.vad import DEFAULT_DETECTOR
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
 DEFAULT_MODEL = "a2p-live"
@@ -91,6 +92,7 @@ class Configuration:
         turns: None leaves the ends of turns to the client's commits.
         delay: one of ``DELAYS_MS``.
         logprobs: whether transcripts carry the probabilities of their words.
+        vad: voice detector.
     """
 
     model: str = DEFAULT_MODEL
@@ -103,6 +105,7 @@ class Configuration:
     turns: TurnDetection | None = field(default_factory=TurnDetection)
     delay: str | None = None
     logprobs: bool = False
+    vad: str = DEFAULT_DETECTOR
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ class Configuration:
 
     def start(self) -> Start:
         """The command that begins such a session."""
-        options = StreamOptions(stats_interval_ms=0)
+        options = StreamOptions(vad=self.vad, stats_interval_ms=0)
         if self.turns is not None:
             options = replace(options, endpoint_ms=self.turns.silence_ms)
         if self.delay is not None:

@@ -26,7 +26,7 @@ from streaming.dialects.realtime.turns import (
     ServerTurns,
     Turns,
 )
-from streaming.dialects.realtime.updates import read_ga, read_legacy, read_vllm
+from streaming.dialects.realtime.updates import read_ga, read_legacy, read_query, read_vllm
 from streaming.dialects.realtime.wording import VLLM, OpenAI, Texts, Trouble
 from streaming.errors import BadJson, ProtocolError, answer_to, error_event
 from streaming.events import (
@@ -75,7 +75,8 @@ class Realtime:
         self.subprotocol = SUBPROTOCOL if SUBPROTOCOL in handshake.subprotocols else None
         self._offer = offer
         self._named_glossary = named_glossary
-        self._session = Configuration(model=handshake.first("model") or Configuration().model)
+        self._handshake = handshake
+        self._session = Configuration()
         self._openai = OpenAI(token, beta=_is_beta(handshake))
         items = count(1)
         self._book = Book(self._openai, lambda: f"item_{token}_{next(items)}")
@@ -85,7 +86,12 @@ class Realtime:
         self._event_id: str | None = None  # of the message that is being read
 
     def greet(self) -> Reaction:
-        """Tell what holds for a client that asks for nothing."""
+        """Tell what holds for a client that asks for nothing more.
+
+        Raises:
+            BadOption: the address asks for what is not offered.
+        """
+        self._session = read_query(self._handshake, self._offer)
         return Reaction(replies=self._book.say.created(self._session))
 
     def receive_text(self, text: str) -> Reaction:

@@ -1,4 +1,4 @@
-"""Reads session updates: the nested ones of today and the flat ones of the beta."""
+"""Reads what a client asks for: its address, updates of today, and the flat ones of the beta."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from a2p_engine.types import SAMPLE_RATE_HZ
 from streaming.audio import SAMPLE_RATES_HZ, AudioFormat
 from streaming.commands import Offer
+from streaming.dialects.base import Handshake
 from streaming.dialects.realtime.configuration import (
     AUTO_LANGUAGE,
     DELAYS_MS,
@@ -18,11 +19,35 @@ from streaming.dialects.realtime.configuration import (
     Configuration,
     TurnDetection,
 )
-from streaming.dialects.realtime.refusals import Fields
+from streaming.dialects.realtime.refusals import Fields, Refused
+from streaming.errors import BadOption
+from streaming.vad import DETECTORS
 
 G711_RATE_HZ = 8_000
 ENDPOINT_MS = (200, 5_000)  # what a session can be told
 MAX_DURATION_MS = 3_600_000
+
+
+def read_query(handshake: Handshake, offer: Offer) -> Configuration:
+    """What the address asks for: a place for settings of clients that can not be told more.
+
+    Raises:
+        BadOption: a value is not offered.
+    """
+    names = ("model", "language", "glossary", "vad")
+    values = {name: value for name in names if (value := handshake.first(name))}
+    given, plain = Fields(values), Configuration()
+    try:
+        return replace(
+            plain,
+            model=given.take("model", plain.model),
+            language=_language(given, plain, offer),
+            glossary_id=given.choice("glossary", None, (None, *offer.glossaries)),
+            default_glossary="glossary" not in values,
+            vad=given.choice("vad", plain.vad, DETECTORS),
+        )
+    except Refused as error:
+        raise BadOption(str(error)) from None
 
 
 def read_ga(session: Fields, old: Configuration, offer: Offer) -> Configuration:
@@ -112,8 +137,15 @@ def _check_noise_reduction(given: Fields | None) -> None:
 
 def _transcription(given: Fields | None, old: Configuration, offer: Offer) -> Configuration:
     if given is None:
-        none = Configuration(model=old.model, audio=old.audio, turns=old.turns)
-        return replace(none, logprobs=old.logprobs)
+        return replace(
+            old,
+            language=None,
+            prompt=None,
+            keywords=(),
+            glossary_id=None,
+            default_glossary=True,
+            delay=None,
+        )
     new = replace(
         old,
         model=given.text("model") or old.model,

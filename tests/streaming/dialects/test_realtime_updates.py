@@ -8,6 +8,7 @@ import pytest
 
 from streaming.audio import AudioFormat
 from streaming.commands import Audio, EditGlossary, GlossaryChoice, Start
+from streaming.errors import BadOption
 from tests.streaming.dialects.realtime_client import (
     LOGPROBS,
     Client,
@@ -212,10 +213,24 @@ def test_the_subprotocol_is_accepted() -> None:
     assert Client().dialect.subprotocol is None
 
 
-def test_the_model_may_come_with_the_address() -> None:
-    """As gateways want it; it is told and means nothing more."""
-    (created,) = Client(query=(("model", "gpt-4o-transcribe"),)).greeting
-    assert input_of(created)["transcription"]["model"] == "gpt-4o-transcribe"
+def test_settings_may_come_with_the_address() -> None:
+    """The model, as gateways want it, and what a client that can not be told more is to get."""
+    query = (("intent", "transcription"), ("model", "m"), ("language", "de-AT"))
+    client = Client(query=(*query, ("glossary", "ward"), ("vad", "energy")))
+    told = input_of(client.greeting[0])["transcription"]
+    assert (told["model"], told["language"], told["glossary_id"]) == ("m", "de", "ward")
+    start = start_of(client)
+    assert (start.language, start.glossary.name, start.options.vad) == ("de", "ward", "energy")
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [("language", "auto, en, de"), ("glossary", '"ward", "all"'), ("vad", '"silero"')],
+)
+def test_an_address_that_asks_for_what_is_not_offered(name: str, accepted: str) -> None:
+    """There is no session then."""
+    with pytest.raises(BadOption, match=f'{name} is "x"; accepted: .*{accepted}'):
+        Client(query=((name, "x"),))
 
 
 @pytest.mark.parametrize(
