@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from streaming.cli import bench, convert, data, evaluation, files, keys, live, training, weights
+from streaming.cli import (
+    bench,
+    convert,
+    data,
+    evaluation,
+    files,
+    glossaries,
+    keys,
+    live,
+    training,
+    weights,
+)
 
 app = typer.Typer(
     name="a2p",
@@ -22,6 +33,7 @@ app = typer.Typer(
 )
 live.register(app)
 files.register(app)
+glossaries.register(app)
 weights.register(app)
 data.register(app)
 training.register(app)

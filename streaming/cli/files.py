@@ -23,7 +23,7 @@ OptionalGlossary = Annotated[
 Glossary = Annotated[Path, typer.Option("--glossary", "-g", help="Terms to look for.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-glossary_app = typer.Typer(no_args_is_help=True, help="Work on glossary files.")
+glossary_app = typer.Typer(no_args_is_help=True, help="Work on glossaries in files and in a store.")
 
 
 def register(app: typer.Typer) -> None:
