@@ -20,7 +20,7 @@ from starlette.requests import Request
 from a2p_engine.errors import InputError
 from a2p_engine.types import EAGERNESS, Eagerness
 from streaming.commands import GlossaryChoice, Offer
-from streaming.dialects.prompt_terms import prompt_terms
+from streaming.dialects.realtime.prompt import terms_of
 from streaming.vad import DEFAULT_DETECTOR, DETECTORS
 from streaming.validation import shown
 
@@ -202,7 +202,7 @@ def _glossary(fields: FormData, offer: Offer) -> GlossaryChoice:
         for piece in value.splitlines()
         for keyword in piece.split(",")
     ]
-    listed = [*(word.strip() for word in keywords), *prompt_terms(_text(fields, "prompt") or "")]
+    listed = [*(word.strip() for word in keywords), *terms_of(_text(fields, "prompt") or "")]
     entries = tuple(dict.fromkeys(filter(None, listed)))
     name = _text(fields, "glossary")
     if name and name not in offer.glossaries:

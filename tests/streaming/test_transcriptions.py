@@ -182,6 +182,39 @@ async def test_no_speech(engine: FakeEngine, serving: Serving, file: bytes, form
     assert engine.requests == []
 
 
+async def test_what_vexa_sends(serving: Serving) -> None:
+    """Its form as its client builds it: no brackets, own fields, what was said before as prompt."""
+    fields = {
+        "model": "whisper-1",
+        "response_format": "verbose_json",
+        "language": "en",
+        "timestamp_granularities": "word",
+        "max_speech_duration_s": "15",
+        "min_silence_duration_ms": "160",
+        "prompt": "So, that is the plan. And then",
+        "vad": "energy",  # for the tone
+    }
+    head = (
+        b'--form\r\nContent-Disposition: form-data; name="file"; filename="audio.wav"\r\n'
+        b"Content-Type: audio/wav\r\n\r\n"
+    )
+    parts = "".join(
+        f'\r\n--form\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}'
+        for name, value in fields.items()
+    )
+    body = head + wav(RECORDING) + parts.encode() + b"\r\n--form--\r\n"
+    async with serving() as server:
+        answer = (await post(server, body, "multipart/form-data; boundary=form")).json()
+    assert (answer["language"], answer["duration"]) == ("en", 4.9)
+    texts = [segment["text"].strip() for segment in answer["segments"]]
+    assert texts == [FIRST, SECOND]
+    for segment in answer["segments"]:
+        assert "".join(word["word"] for word in segment["words"]) == segment["text"]
+        assert segment["avg_logprob"] > -1.3
+        assert segment["compression_ratio"] < 2.4
+        assert segment["terms"] == []
+
+
 # Terms
 
 
