@@ -18,6 +18,7 @@ from a2p_engine import glossary, models
 from a2p_engine.errors import A2PError
 from streaming.auth import is_loopback
 from streaming.errors import SettingsError
+from streaming.glossary_store import GlossaryStore
 from streaming.hub import INDEX_SUFFIX
 from streaming.keys import read_keys, today_utc
 from streaming.publishers.mqtt import PASSWORD_VARIABLE, MqttSettings
@@ -67,6 +68,8 @@ def _checks(settings: ServerSettings) -> Iterator[tuple[str, Callable[[], str]]]
         yield "retriever", partial(_retriever, settings.retriever)
     for name, path in settings.glossaries.items():
         yield f"glossary {name}", partial(_glossary, path)
+    if settings.glossary_store is not None:
+        yield "glossary store", partial(_store, settings.glossary_store)
     if settings.ssl_certfile is not None:
         yield "certificate", partial(_certificate, settings.ssl_certfile, settings.ssl_keyfile)
     yield "API keys", partial(_keys, settings)
@@ -107,6 +110,19 @@ def _glossary(path: Path) -> str:
     else:
         first = ""
     return f"{path}: {len(parsed.terms)} terms{first}"
+
+
+def _store(path: Path) -> str:
+    if path.exists():
+        store = GlossaryStore(path, create=False, busy_s=1.0)
+        try:
+            store.check()
+            return f"{path}: {len(store.glossaries())} glossaries"
+        finally:
+            store.close()
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise SettingsError(f"{path} cannot be made: no permission, or no such directory")
+    return f"{path} will be made"
 
 
 def _certificate(certificate: Path, key: Path | None) -> str:

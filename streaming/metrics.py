@@ -159,7 +159,7 @@ class Metrics:
         self._dropped.labels(reason).inc()
 
     def step_began(self, kind: str, waited_s: float) -> None:
-        """A step has its turn; ``kind`` is ``partial`` or ``final``."""
+        """A step has its turn; ``kind`` is what it is for, by the name of a ``schedule.Kind``."""
         self._wait.labels(kind).observe(waited_s)
 
     def step_done(self, kind: str, took_s: float, timings_ms: Mapping[str, float]) -> None:

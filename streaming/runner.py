@@ -225,11 +225,12 @@ class SessionRunner:
         self._awaited = self._due().kind
         async with self._room.slot(self._due):
             self._awaited = None
+            kind = self._due().kind
             # Only now, so that the request has all audio that came while waiting for the slot.
             request = self._core.next_request()
             if request is None:
                 return
-            self._meter.step_began(request)
+            self._meter.step_began(kind, request)
             try:
                 result = await self._engine(partial(self._room.engine.step, request))
             except Exception as error:

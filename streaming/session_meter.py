@@ -23,6 +23,7 @@ from streaming.events import (
     SpeechStopped,
 )
 from streaming.metrics import Metrics
+from streaming.schedule import Kind
 
 # Speech is looked up as soon as it is detected, within seconds of its arrival. Arrivals closer
 # together than the resolution count as one, so tiny messages cannot push out what is still needed.
@@ -91,13 +92,13 @@ class SessionMeter:
         """A step asks for its turn."""
         self._since_s = self._clock()
 
-    def step_began(self, request: StepRequest) -> None:
+    def step_began(self, kind: Kind, request: StepRequest) -> None:
         """The step has its turn."""
         now_s = self._clock()
-        self._kind = "final" if request.final else "partial"
+        self._kind = kind.name.lower()
         self._metrics.step_began(self._kind, now_s - self._since_s)
         self._since_s = now_s
-        if not request.final and request.segment_id == self._stepped_segment:
+        if kind is Kind.PARTIAL and request.segment_id == self._stepped_segment:
             intervals = len(request.samples) / SAMPLE_RATE_HZ / self._interval_s
             self._metrics.partials_thinned(max(0, int(intervals) - 1))
         self._stepped_segment = request.segment_id

@@ -16,6 +16,7 @@ from streaming.events import (
     SpeechStopped,
 )
 from streaming.metrics import Metrics
+from streaming.schedule import Kind
 from streaming.session_meter import MAX_AWAITED, SessionMeter
 
 
@@ -70,12 +71,14 @@ def final(segment: int, text: str, reason: EndReason = "endpoint") -> Final:
     )
 
 
-def step(segment: int, audio_s: float, *, last: bool = False) -> StepRequest:
-    """A request with so much new audio."""
+def step(segment: int, audio_s: float, kind: Kind = Kind.PARTIAL) -> tuple[Kind, StepRequest]:
+    """What a step is for, and its request with so much new audio."""
     audio = np.zeros(round(audio_s * 16_000), np.float32)
-    return StepRequest(
-        session="s", segment_id=segment, start_sample=0, samples=audio, final=last, committed=""
+    final = kind is Kind.FINAL
+    request = StepRequest(
+        session="s", segment_id=segment, start_sample=0, samples=audio, final=final, committed=""
     )
+    return kind, request
 
 
 def test_latencies_count_from_the_arrival_of_speech() -> None:
@@ -151,11 +154,11 @@ def test_steps_are_timed_by_kind_and_stage() -> None:
     session.meter.watch(lambda: 8_000)
     session.meter.step_due()
     session.now_s += 0.25
-    session.meter.step_began(step(1, 1.0, last=True))
+    session.meter.step_began(*step(1, 1.0, Kind.FINAL))
     session.now_s += 0.5
     session.meter.step_done({"encode": 300.0, "retrieve": 50.0, "dream": 7.0})
     session.meter.step_due()
-    session.meter.step_began(step(2, 1.0))
+    session.meter.step_began(*step(2, 1.0))
     session.meter.step_failed()
     assert session.value("step_wait_seconds_sum", kind="final") == pytest.approx(0.25)
     assert session.value("step_seconds_sum", kind="final") == pytest.approx(0.5)
@@ -169,13 +172,19 @@ def test_steps_are_timed_by_kind_and_stage() -> None:
 def test_thinned_partials_are_counted() -> None:
     """Each interval that passes without a step counts; the first step of a segment may be late."""
     session = Session(partial_interval_s=0.5)
-    for request in (step(1, 2.0), step(1, 0.5), step(1, 1.7), step(1, 3.0, last=True)):
+    for request in (
+        step(1, 2.0),
+        step(1, 0.5),
+        step(1, 1.7),
+        step(1, 3.0, Kind.PAUSE),
+        step(1, 3.0, Kind.FINAL),
+    ):
         session.meter.step_due()
-        session.meter.step_began(request)
+        session.meter.step_began(*request)
     assert session.value("partials_thinned_total") == 2
     silent = Session(partial_interval_s=float("inf"))
-    silent.meter.step_began(step(1, 1.0))
-    silent.meter.step_began(step(1, 5.0))
+    silent.meter.step_began(*step(1, 1.0))
+    silent.meter.step_began(*step(1, 5.0))
     assert silent.value("partials_thinned_total") == 0
 
 

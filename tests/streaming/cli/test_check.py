@@ -14,7 +14,9 @@ import pytest
 import trustme
 from safetensors.numpy import save_file
 
+from a2p_engine.types import Term
 from streaming.cli import main
+from streaming.glossary_store import GlossaryStore
 from streaming.keys import new_key, write_keys
 
 Check = Callable[..., tuple[int, dict[str, str], str]]
@@ -113,6 +115,22 @@ def test_glossaries(check: Check, tmp_path: Path) -> None:
     assert "2 terms; 1 entries are left out, the first is 'Eliquis'" in found["glossary drugs"]
     assert "an index with 1 columns" in found["glossary index"]
     assert "No such file" in found["glossary absent"]
+
+
+def test_the_glossary_store(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is there is read, one that is not is not made, and where it could not be fails."""
+    path = tmp_path / "store.sqlite"
+    monkeypatch.setenv("A2P_GLOSSARY_STORE", str(path))
+    code, found, _ = check()
+    assert code == 0 and found["glossary store"].endswith("will be made") and not path.exists()
+    store = GlossaryStore(path)
+    store.replace(None, "drugs", [Term(text="Eliquis")], author="a test")
+    store.close()
+    assert check()[1]["glossary store"].endswith("store.sqlite: 1 glossaries")
+    path.write_bytes(b"something else, of some length" * 100)
+    assert check()[0] == 2
+    monkeypatch.setenv("A2P_GLOSSARY_STORE", str(tmp_path / "nowhere" / "store.sqlite"))
+    assert "cannot be made" in check()[1]["glossary store"]
 
 
 def test_a_certificate(check: Check, tmp_path: Path) -> None:
