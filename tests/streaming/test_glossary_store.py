@@ -107,6 +107,7 @@ def test_removed_texts_are_normalised(store: GlossaryStore) -> None:
     )
     assert change.removed == ("café au lait",)
     assert texts(store) == ["apixaban"]
+    assert store.edit(None, "drugs", add=[C], remove=["captopril"], author="x").missing == ()
 
 
 def test_history_and_old_versions(path: Path) -> None:
