@@ -131,8 +131,8 @@ class AudioDecoder:
             # A NaN would poison the resampler's and the detector's memory for good.
             finite = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=-1.0)
             samples = np.clip(finite, -1.0, 1.0).astype(np.float32)
-        if self._format.channels == 2:
-            samples = samples.reshape(-1, 2).mean(axis=1, dtype=np.float32)
+        if self._format.channels > 1:
+            samples = samples.reshape(-1, self._format.channels).mean(axis=1, dtype=np.float32)
         return samples
 
     def _resample(self, samples: Samples, *, last: bool) -> Samples:

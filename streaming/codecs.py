@@ -21,7 +21,7 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 from streaming import media
 from streaming.audio import AudioDecoder, AudioFormat
 
-CONTAINERS = "WAV, FLAC, MP3, Ogg, WebM or Matroska, fragmented MP4, AAC (ADTS), AIFF, AU, CAF"
+CONTAINERS = "WAV, FLAC, MP3, Ogg, WebM or Matroska, fragmented MP4, AAC (ADTS), AMR, AIFF, AU, CAF"
 HEAD_BYTES = 12  # of a stream, which tell its container
 # FFmpeg's names by what stands where. Guessing, as FFmpeg would, takes more bytes than this.
 _SIGNATURES = (
@@ -35,6 +35,7 @@ _SIGNATURES = (
     (8, b"AIFC", "aiff"),
     (0, b".snd", "au"),
     (0, b"caff", "caf"),
+    (0, b"#!AMR", "amr"),
 )
 # A message of a few bytes a second, or of nothing but headers, must not fill the memory.
 MAX_MESSAGE_S = 900.0
@@ -85,11 +86,15 @@ def decoder_for(audio_format: AudioFormat) -> Decoder:
 
 
 class OpusDecoder:
-    """Opus packets (RFC 6716), one a message; each tells its channels and bandwidth itself."""
+    """Opus packets (RFC 6716), one a message; each tells its channels and bandwidth itself.
 
-    blocking = False
+    Some clients call an Ogg stream of them by the same name; it is told by its first message.
+    """
 
     def __init__(self) -> None:
+        self.blocking = False
+        self._ogg: ContainerDecoder | None = None
+        self._begun = False
         codec = av.CodecContext.create("libopus", "r")
         assert isinstance(codec, AudioCodecContext)  # or it would be another codec
         self._codec = codec
@@ -101,22 +106,26 @@ class OpusDecoder:
 
     def decode(self, data: bytes) -> Samples:
         """Decode a packet; in place of a damaged one comes silence as long as the one before."""
-        if data.startswith(b"OggS") and b"OpusHead" in data:
-            raise AudioError(
-                "these are not Opus packets but an Ogg stream: give its encoding as 'ogg-opus', "
-                "or none"
-            )
+        if data.startswith(b"OggS") and not self._begun:
+            self._ogg, self.blocking = ContainerDecoder(), True
+        self._begun = self._begun or bool(data)
+        if self._ogg is not None:
+            return self._ogg.decode(data)
         frames = self._frames(data) if data else []
         pieces = [media.to_samples(item) for f in frames for item in self._resampler.resample(f)]
         return np.concatenate(pieces) if pieces else _EMPTY
 
     def finish(self) -> Samples:
         """What the resampler still holds."""
+        if self._ogg is not None:
+            return self._ogg.finish()
         rest = [media.to_samples(frame) for frame in self._resampler.resample(None)]
         return np.concatenate(rest) if rest else _EMPTY
 
     def check_complete(self) -> None:
-        """Packets are complete."""
+        """Packets are complete; see ``ContainerDecoder`` for a stream of them."""
+        if self._ogg is not None:
+            self._ogg.check_complete()
 
     def _frames(self, data: bytes) -> list[AudioFrame]:
         try:

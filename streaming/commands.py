@@ -119,7 +119,12 @@ Command = Start | Resume | Audio | EditGlossary | Flush | Discard | Stop
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """What a server offers, to check a ``start`` against."""
+    """What a server offers, to check a ``start`` against.
+
+    Attributes:
+        speech_llm: name of the model, for protocols that tell it.
+    """
 
     languages: Collection[str]
     glossaries: Collection[str] = ()
+    speech_llm: str = ""

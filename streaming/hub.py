@@ -148,7 +148,11 @@ class Hub:
     def offer(self) -> Offer:
         """What a start may ask for."""
         languages = (AUTO_LANGUAGE, *self.engine.languages)
-        return Offer(languages=languages, glossaries=tuple(self.glossaries))
+        return Offer(
+            languages=languages,
+            glossaries=tuple(self.glossaries),
+            speech_llm=self.engine.speech_llm,
+        )
 
     @property
     def sessions(self) -> int:
@@ -356,6 +360,7 @@ class Hub:
         """End a session that no connection will come back for."""
         self._sessions.pop(session.session_id, None)
         await session.end(self.settings.shutdown_timeout_s if self._publishers else 0)
+        logger.info("session closed", extra={"event": "session.closed"})
 
     def _note_departure(self) -> None:
         if not self.sessions:

@@ -19,6 +19,7 @@ from a2p_engine.errors import A2PError
 from streaming.auth import is_loopback
 from streaming.errors import (
     Forbidden,
+    ProtocolError,
     RateLimited,
     ServerFull,
     ShuttingDown,
@@ -33,6 +34,7 @@ from streaming.settings import ServerSettings
 logger = logging.getLogger(__name__)
 
 STATUS: dict[type[StreamingError], int] = {
+    ProtocolError: 400,  # in the URL; what comes later is answered in the connection
     Unauthorised: 401,
     Forbidden: 403,
     RateLimited: 429,
@@ -72,7 +74,7 @@ async def refuse(connection: HTTPConnection, error: Exception) -> JSONResponse |
 
 
 EXCEPTION_HANDLERS: dict[type[Exception], Any] = dict.fromkeys(
-    (Unauthorised, Forbidden, RateLimited, ServerFull), refuse
+    (ProtocolError, Unauthorised, Forbidden, RateLimited, ServerFull), refuse
 )
 
 

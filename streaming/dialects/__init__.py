@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import metadata
 
 from streaming.commands import Offer
 from streaming.dialects.base import Dialect, Handshake
+from streaming.dialects.deepgram import Deepgram
 from streaming.dialects.native import Native
 from streaming.dialects.realtime import Realtime
 from streaming.dialects.vosk import Vosk
@@ -30,9 +34,16 @@ def _realtime(handshake: Handshake, offer: Offer, settings: ServerSettings) -> D
     return Realtime(handshake, offer, token=secrets.token_hex(8), named_glossary=named)
 
 
+def _deepgram(handshake: Handshake, offer: Offer, settings: ServerSettings) -> Dialect:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    version = metadata.version("a2p-live")
+    return Deepgram(handshake, offer, request_id=str(uuid.uuid4()), created=now, version=version)
+
+
 # By the path of the websocket.
 DIALECTS: dict[str, DialectBuilder] = {
     "/ws": _native,
     "/vosk": _vosk,
     "/v1/realtime": _realtime,
+    "/v1/listen": _deepgram,
 }

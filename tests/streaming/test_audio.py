@@ -55,6 +55,14 @@ def test_stereo_is_averaged() -> None:
     np.testing.assert_array_equal(decode(AudioFormat(channels=2), data), np.float32([0.25, 0.0]))
 
 
+def test_more_channels_are_averaged_too() -> None:
+    """Each counts as much as the others."""
+    data = np.array([[16384, 8192, 0, 0], [0, 0, 0, -32768]], "<i2").tobytes()
+    np.testing.assert_array_equal(
+        decode(AudioFormat(channels=4), data), np.float32([0.1875, -0.25])
+    )
+
+
 @pytest.mark.parametrize("rate_hz", SAMPLE_RATES_HZ)
 def test_every_rate_keeps_pitch_and_length(rate_hz: int) -> None:
     """A second of a 440 Hz tone is a second of a 440 Hz tone at 16 kHz."""
