@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import soundfile
 
 from a2p_engine.types import Samples
+from streaming.demo import RECORDING
 from streaming.errors import BadOption
 from streaming.vad import DETECTORS, create
+from streaming.vad.silero import MUTED_FRAMES, SileroDetector
 from tests.streaming.signals import tone
 
 
@@ -53,6 +58,48 @@ def test_silero_is_not_fooled_by_noise_or_a_tone() -> None:
     """A quarter of a minute of each stays below the threshold throughout."""
     assert max(probabilities("silero", noise(15))) < 0.5
     assert max(probabilities("silero", tone(15))) < 0.5
+
+
+def recorded() -> Samples:
+    """Real frames with speech and pauses."""
+    audio, _ = soundfile.read(RECORDING.audio, dtype="float32")
+    return np.asarray(audio[: 8 * 16_000], np.float32)
+
+
+def test_silero_hears_speech_and_its_pauses() -> None:
+    """Most of a reading is speech, the second before it is not."""
+    values = probabilities("silero", np.concatenate([noise(1) * 0.005, recorded()]))
+    assert max(values[:30]) < 0.3
+    assert 0.5 < np.mean(np.array(values[31:]) > 0.5) < 0.98
+
+
+def test_a_muted_microphone_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second of zeros the network does not run any more."""
+    detector = SileroDetector()
+    ran = []
+    network = detector._network
+    counted = SimpleNamespace(run=lambda *given: ran.append(1) or network.run(*given))
+    monkeypatch.setattr(detector, "_network", counted)
+    zeros = np.zeros(detector.frame_samples, np.float32)
+    assert max(detector(zeros) for _ in range(1000)) < 0.3
+    assert len(ran) == MUTED_FRAMES - 1
+
+
+def test_speech_after_the_mute_is_heard_as_by_a_fresh_detector() -> None:
+    """Nothing of what was before the mute plays a part, and nothing of it is lost."""
+    speech = recorded()
+    speech = speech[: len(speech) // 512 * 512]
+    before = np.concatenate([speech, np.zeros(512 * (MUTED_FRAMES + 5), np.float32), speech])
+    fresh = probabilities("silero", speech)
+    assert probabilities("silero", before)[-len(fresh) :] == fresh
+
+
+def test_detectors_share_a_network_but_no_state() -> None:
+    """Two that hear different audio in turn say what each says alone."""
+    frames = recorded()[: 100 * 512].reshape(100, 512)
+    one, other = SileroDetector(), SileroDetector()
+    in_turn = [(one(frame), other(-frame[::-1])) for frame in frames]
+    assert [value for value, _ in in_turn] == probabilities("silero", frames.ravel())
 
 
 def test_energy_follows_the_level() -> None:
