@@ -104,11 +104,13 @@ class Account:
     Attributes:
         record: latencies, lags, words taken back, terms offered.
         finals: of the session.
+        shown: partials and finals.
     """
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.finals: list[Final] = []
+        self.shown = 0
         self._began: dict[int, float] = {}
         self._stopped: dict[int, float] = {}
         self._shown: dict[int, list[str]] = {}
@@ -137,6 +139,7 @@ class Account:
 
     def _show(self, clock_s: float, event: Partial | Final) -> None:
         record, segment = self.record, event.segment_id
+        self.shown += 1
         record.lag_s.append(clock_s - event.end_s)
         words = plain(event.text).split()
         before = self._shown.get(segment, [])

