@@ -361,6 +361,7 @@ class Hub:
         self._sessions.pop(session.session_id, None)
         await session.end(self.settings.shutdown_timeout_s if self._publishers else 0)
         logger.info("session closed", extra={"event": "session.closed"})
+        logger.info("session closed", extra={"event": "session.closed"})
 
     def _note_departure(self) -> None:
         if not self.sessions:

@@ -56,8 +56,7 @@ def local_process(options: Sequence[str] = ()) -> Iterator[Local]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A setting of the user's own servers must not move this one.
-        env={key: value for key, value in os.environ.items() if key not in _SERVER_VARIABLES},
+        env=_environment(),
         # Ctrl-C is for the command, which then stops the server.
         start_new_session=True,
     ) as process:
@@ -75,13 +74,12 @@ def local_process(options: Sequence[str] = ()) -> Iterator[Local]:
                 process.kill()
 
 
-_SERVER_VARIABLES = {
-    "A2P_HOST",
-    "A2P_PORT",
-    "A2P_GLOSSARIES",
-    "A2P_DEFAULT_GLOSSARY",
-    "A2P_KEYS_FILE",
-}
+def _environment() -> dict[str, str]:
+    """That of this process without settings, which are those of the user's own servers."""
+    from streaming.settings import ENVIRONMENT_PREFIX, ServerSettings
+
+    settings = {f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in ServerSettings.model_fields}
+    return {key: value for key, value in os.environ.items() if key not in settings}
 
 
 def _pass_on(stream: IO[str], work: object) -> None:
