@@ -16,6 +16,7 @@ demo: setup weights ## caption a recording with and without a glossary
 
 test: setup ## run all tests that need no GPU
 	@scripts/setup-system
+	@scripts/setup-deepgram4 $(BIN)/python
 	@$(MAKE) --no-print-directory weights
 	@$(BIN)/python -m pytest -m "not gpu"
 
@@ -30,7 +31,7 @@ weights: setup
 	@$(BIN)/a2p models pull whisper-base
 
 clean: ## remove the virtual environment and the caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-deepgram4 .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The stamp is written last, so an interrupted installation is taken up again.
 $(STAMP): pyproject.toml constraints.txt scripts/create-venv

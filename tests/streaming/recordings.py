@@ -31,6 +31,12 @@ def wav(*parts: Samples, channels: int = 1, rate_hz: int = SAMPLE_RATE_HZ) -> by
     return data.getvalue()
 
 
+def opus_packets(audio: Samples) -> list[bytes]:
+    """Audio (mono, 16 kHz) as packets of 20 ms."""
+    with av.open(io.BytesIO(packed("ogg", audio))) as file:
+        return [bytes(packet) for packet in file.demux() if packet.size]
+
+
 def packed(form: str, audio: Samples) -> bytes:
     """Audio (mono, 16 kHz) as a file of a compressed format."""
     container, codec, rate_hz = PACKED[form]
