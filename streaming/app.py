@@ -15,13 +15,14 @@ from starlette.websockets import WebSocket
 
 from a2p_engine.errors import A2PError
 from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ
-from streaming.auth import Client
+from streaming.auth import Client, Principal
 from streaming.commands import TASKS
 from streaming.connection import Connection
 from streaming.dialects import DIALECTS, DialectBuilder
 from streaming.dialects.base import Handshake
 from streaming.errors import answer_to
 from streaming.events import PROTOCOL_VERSION
+from streaming.glossary_api import glossary_routes
 from streaming.hub import Hub
 from streaming.operations import health_routes, metrics_routes
 from streaming.port_route import PortRoute
@@ -37,19 +38,24 @@ def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:
         async def socket(websocket: WebSocket) -> None:
             handshake = handshake_of(websocket)
             client = _identified(hub, handshake)
-            dialect = build(handshake, hub.offer, hub.settings)
+            dialect = build(handshake, hub.offer_to(client.principal), hub.settings)
             await Connection(websocket, hub, dialect, client).serve()
 
         return socket
 
     async def info(request: Request) -> JSONResponse:
-        hub.auth.authorise(request, "captions")
-        return JSONResponse(describe(hub))
+        principal = hub.auth.authorise(request, "captions")
+        return JSONResponse(describe(hub, principal))
 
     routes: list[BaseRoute] = [
         *(WebSocketRoute(path, speaks(build)) for path, build in DIALECTS.items()),
         *health_routes(hub),
         *transcription_routes(hub),
+        *glossary_routes(
+            hub.glossaries.service,
+            max_upload_bytes=hub.settings.max_glossary_bytes,
+            authorise=hub.auth.authorise,
+        ),
         Route("/api/info", info),
     ]
     if vosk_port is not None:
@@ -87,7 +93,7 @@ def handshake_of(connection: HTTPConnection) -> Handshake:
     )
 
 
-def describe(hub: Hub) -> dict[str, Any]:
+def describe(hub: Hub, principal: Principal) -> dict[str, Any]:
     """What a client may want to know before it connects."""
     settings = hub.settings
     return {
@@ -95,9 +101,9 @@ def describe(hub: Hub) -> dict[str, Any]:
         "version": _version(),
         "protocol": PROTOCOL_VERSION,
         "speech_llm": hub.engine.speech_llm,
-        "languages": list(hub.offer.languages),
+        "languages": list(hub.offer_to(principal).languages),
         "tasks": list(TASKS),
-        "glossaries": {name: len(terms) for name, terms in hub.glossaries.items()},
+        "glossaries": hub.glossaries.service.sizes(principal),
         "default_glossary": settings.default_glossary,
         "audio": {
             "encodings": list(PCM_ENCODINGS),

@@ -19,9 +19,9 @@ from a2p_engine.errors import A2PError
 from streaming.auth import is_loopback
 from streaming.errors import SettingsError
 from streaming.glossary_store import GlossaryStore
-from streaming.hub import INDEX_SUFFIX
 from streaming.keys import read_keys, today_utc
 from streaming.publishers.mqtt import PASSWORD_VARIABLE, MqttSettings
+from streaming.session_glossaries import INDEX_SUFFIX
 from streaming.settings import ServerSettings
 from streaming.sockets import listen
 

@@ -87,10 +87,17 @@ class Audio:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EditGlossary:
-    """Change the session's glossary; entries are not yet checked."""
+    """Change the session's glossary; entries are not yet checked.
+
+    Attributes:
+        add: entries as in a JSON glossary.
+        remove: texts of terms.
+        save: whether the glossary of the server that the session uses is changed as well.
+    """
 
     add: tuple[Entry, ...] = ()
     remove: tuple[str, ...] = ()
+    save: bool = False
 
 
 @dataclass(frozen=True, slots=True)

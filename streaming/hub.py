@@ -7,17 +7,16 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from a2p_engine import glossary
-from a2p_engine.types import SessionOptions, Term
+from a2p_engine.types import GlossaryInfo, SessionOptions, Term
 from streaming import logs, vad
 from streaming.admission import Admission, Ticket
-from streaming.auth import Authenticator, Client
+from streaming.auth import ANONYMOUS, Authenticator, Client, Principal
 from streaming.backend import Backend
 from streaming.capacity import Bounds
 from streaming.codecs import decoder_for
@@ -36,6 +35,7 @@ from streaming.readiness import WarmUp
 from streaming.runner import SessionRunner
 from streaming.segmenter import SegmenterConfig
 from streaming.session import SessionConfig, SessionCore
+from streaming.session_glossaries import Chosen, SessionGlossaries
 from streaming.session_meter import SessionMeter
 from streaming.settings import ServerSettings
 from streaming.uploads import Uploads
@@ -60,37 +60,6 @@ class Connected(Protocol):
         ...
 
 
-class Indexed(NamedTuple):
-    """A glossary that the engine maps from a file and that is never seen here."""
-
-    path: Path
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-
-def load_glossaries(paths: Mapping[str, Path], engine: Backend) -> dict[str, Terms | Indexed]:
-    """Read the server's glossaries; what they hold that cannot be used is logged.
-
-    Raises:
-        GlossaryError: a file cannot be read.
-    """
-    loaded: dict[str, Terms | Indexed] = {}
-    for name, path in paths.items():
-        if path.suffix == INDEX_SUFFIX:
-            loaded[name] = Indexed(path, engine.load_index(path))
-            continue
-        parsed = glossary.load(path)
-        loaded[name] = tuple(parsed.terms)
-        for note in parsed.notes:
-            logger.warning("glossary %s: %s", name, note)
-        logger.info(
-            "glossary %s: %d terms, %d rejected", name, len(parsed.terms), len(parsed.rejected)
-        )
-    return loaded
-
-
 class Hub:
     """Admits connections, opens sessions, and sees them out when the server stops.
 
@@ -111,7 +80,7 @@ class Hub:
         self.settings = settings
         self.engine = engine
         self.auth = Authenticator(KeyFile(settings.keys_file) if settings.keys_file else None)
-        self.glossaries = load_glossaries(settings.glossaries, engine)
+        self.glossaries = SessionGlossaries(settings, engine)
         self.leaving = False
         self.cordoned = False
         self.draining = False
@@ -127,13 +96,15 @@ class Hub:
         self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
         self._kept: dict[str, asyncio.Task[None]] = {}  # of them, those without a connection
         self._none_left = asyncio.Event()
-        choices = {name: GlossaryChoice(name=name) for name in self.glossaries}
-        own = {name: partial(self._own_terms, choice) for name, choice in choices.items()}
-        self.uploads = Uploads(self._room, self._terms, settings, self._session_config(Start()))
-        self.warm_up = WarmUp(self._room, own, wanted=settings.warm_up)
-        self._warming: asyncio.Task[None] | None = None
+        service = self.glossaries.service
+        shared = {name: partial(self._shared, name) for name in service.names(ANONYMOUS)}
+        self.uploads = Uploads(
+            self._room, self.glossaries.choose, settings, self._session_config(Start())
+        )
+        self.warm_up = WarmUp(self._room, shared, wanted=settings.warm_up)
+        self._background: list[asyncio.Task[None]] = []
         self.metrics = Metrics()
-        self.metrics.describe(engine.speech_llm, self.glossaries)
+        self.metrics.describe(engine.speech_llm, service.files())
         self.metrics.watch(
             Gauges(
                 max_sessions=lambda: settings.max_sessions,
@@ -144,13 +115,11 @@ class Hub:
             )
         )
 
-    @property
-    def offer(self) -> Offer:
-        """What a start may ask for."""
-        languages = (AUTO_LANGUAGE, *self.engine.languages)
+    def offer_to(self, principal: Principal) -> Offer:
+        """What a client may ask for."""
         return Offer(
-            languages=languages,
-            glossaries=tuple(self.glossaries),
+            languages=(AUTO_LANGUAGE, *self.engine.languages),
+            glossaries=self.glossaries.service.names(principal),
             speech_llm=self.engine.speech_llm,
         )
 
@@ -160,22 +129,24 @@ class Hub:
         return len(self._connected) + len(self._kept)
 
     async def start(self) -> None:
-        """Start the publishers, and begin to warm up."""
+        """Start the publishers, begin to warm up and to look for changed glossaries."""
         for publisher in self._publishers:
             await publisher.start()
-        self._warming = asyncio.create_task(self.warm_up.run())
+        work = (self.warm_up.run(), self.glossaries.service.follow())
+        self._background = [asyncio.create_task(each) for each in work]
 
     async def stop(self) -> None:
         """Stop the publishers and the threads."""
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.gather(self._warming, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for publisher in self._publishers:
             try:
                 await publisher.stop()
             except Exception as error:
                 logger.error("publisher %r did not stop", publisher, exc_info=for_log(error))
         await asyncio.to_thread(self._room.close)
+        await asyncio.to_thread(self.glossaries.close)
 
     def admit(self, connection: Connected) -> None:
         """Take a connection in; ``release`` gives its place back.
@@ -268,10 +239,11 @@ class Hub:
             threshold=start.options.threshold,
         )
         detector = await self._room.listen(partial(vad.create, start.options.vad))
-        terms, index, rejected = await self._room.prepare(partial(self._terms, start.glossary))
-        handle, info = await self._room.prepare(
-            partial(self.engine.open, options, terms, index=index)
+        principal = session.ticket.principal
+        chosen = await self._room.prepare(
+            partial(self.glossaries.choose, start.glossary, principal)
         )
+        handle, info = await self._room.prepare(partial(self._open_engine, options, chosen))
         started = SessionStarted(
             session_id=session.session_id,
             audio=asdict(start.audio),
@@ -280,7 +252,7 @@ class Hub:
             options=asdict(start.options),
             glossary_version=info.version,
             glossary_terms=info.terms,
-            rejected=(*rejected, *info.rejected),
+            rejected=(*chosen.rejected, *info.rejected),
         )
         wanted = start.options.partials
         interval_s = start.options.partial_interval_ms / 1000 if wanted else math.inf
@@ -295,8 +267,19 @@ class Hub:
             publish=partial(self._publish, session.session_id),
             max_backlog_s=self.settings.max_backlog_s,
             meter=meter,
+            save=self.glossaries.save(chosen, principal),
         )
+        if chosen.snapshot is not None:
+            session.unfollow = self.glossaries.service.subscribe(chosen.snapshot, runner.follow)
         return runner, started
+
+    def _open_engine(self, options: SessionOptions, chosen: Chosen) -> tuple[str, GlossaryInfo]:
+        handle, info = self.engine.open(options, chosen.terms, index=chosen.index)
+        if chosen.added or chosen.removed:
+            edited = self.engine.edit_glossary(handle, add=chosen.added, remove=chosen.removed)
+            rejected = (*info.rejected, *edited.rejected)
+            info = replace(edited, version=info.version, rejected=rejected)
+        return handle, info
 
     # Sessions between two connections
 
@@ -361,7 +344,6 @@ class Hub:
         self._sessions.pop(session.session_id, None)
         await session.end(self.settings.shutdown_timeout_s if self._publishers else 0)
         logger.info("session closed", extra={"event": "session.closed"})
-        logger.info("session closed", extra={"event": "session.closed"})
 
     def _note_departure(self) -> None:
         if not self.sessions:
@@ -397,23 +379,9 @@ class Hub:
             words=start.options.words,
         )
 
-    def _terms(self, choice: GlossaryChoice) -> tuple[Terms, Path | None, list[tuple[str, str]]]:
-        """Terms, index file and rejected entries of a choice.
-
-        An unextended glossary stays one object, so that the engine recognises what sessions share.
-        """
-        name = self.settings.default_glossary if choice.default else choice.name
-        named = self.glossaries[name] if name is not None else ()
-        parsed = glossary.parse_entries(choice.entries)
-        if isinstance(named, Indexed):
-            return tuple(parsed.terms), named.path, parsed.rejected
-        known = {term.text for term in named} if parsed.terms else set()
-        fresh = tuple(term for term in parsed.terms if term.text not in known)
-        return (*named, *fresh) if fresh else named, None, parsed.rejected
-
-    def _own_terms(self, choice: GlossaryChoice) -> tuple[Terms, Path | None]:
-        terms, index, _ = self._terms(choice)
-        return terms, index
+    def _shared(self, name: str) -> tuple[Terms, Path | None]:
+        chosen = self.glossaries.choose(GlossaryChoice(name=name), ANONYMOUS)
+        return chosen.all_terms, chosen.index
 
     def _publish(self, session_id: str, event: Event) -> None:
         for publisher in self._publishers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from a2p_engine.errors import A2PError
@@ -34,6 +35,7 @@ class LiveSession:
         outbox: events that no socket has taken yet.
         worker: the task that calls the engine; it ends with the session.
         ticket: whose it is, and what it may use.
+        unfollow: ends the following of a stored glossary.
         stats_interval_ms: how often the client wants statistics; 0 is never.
     """
 
@@ -52,6 +54,7 @@ class LiveSession:
         self.stats_interval_ms = stats_interval_ms
         self.dialect = dialect
         self.outbox = outbox
+        self.unfollow: Callable[[], None] = lambda: None
         self._owner: Owner | None = None
         self._runner: SessionRunner | None = None
         self._muted = False
@@ -102,5 +105,6 @@ class LiveSession:
         finally:
             self.worker.cancel()
             await asyncio.gather(self.worker, return_exceptions=True)
+            self.unfollow()
             await self.runner.close()
             self.ticket.close()

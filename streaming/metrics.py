@@ -194,7 +194,7 @@ class Metrics:
             read = getattr(gauges, name.removesuffix("_ratio"))
             self._gauge(name, documentation).set_function(read)
 
-    def describe(self, speech_llm: str, glossaries: Mapping[str, Collection[object]]) -> None:
+    def describe(self, speech_llm: str, glossaries: Mapping[str, Sized]) -> None:
         """Tell what is served; the glossaries are those that the operator has named."""
         info = Info("a2p_server", "What is served.", registry=self.registry)
         info.info({"version": metadata.version("a2p-live"), "speech_llm": speech_llm})

@@ -9,20 +9,21 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from a2p_engine import glossary
 from a2p_engine.errors import A2PError, AudioError
-from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples
+from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples, Term
 from streaming.audio import AudioDecoder
 from streaming.codecs import Decoder
 from streaming.commands import EditGlossary
 from streaming.engine_room import EngineRoom
-from streaming.errors import ClientGone, TruncatedAudio, UnknownResume, error_event
+from streaming.errors import BadCommand, ClientGone, TruncatedAudio, UnknownResume, error_event
 from streaming.events import Event, Final, GlossaryUpdated, SessionEnded, Stats
 from streaming.failures import for_log
+from streaming.glossary_records import Change
 from streaming.schedule import AudioClock, Due, Kind
 from streaming.segmenter import samples
 from streaming.session import SessionCore
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 AUDIO_SLICE_SAMPLES = samples(0.5)  # what the detector hears in one go, so that others get a turn
 
 Result = TypeVar("Result")
+Rejected = Sequence[tuple[str, str]]
+Edited = tuple[GlossaryInfo, Rejected]
+Save = Callable[[Sequence[Term], Sequence[str]], object]  # into the stored glossary; blocks
 
 
 class SessionRunner:
@@ -59,6 +63,7 @@ class SessionRunner:
         publish: Callable[[Event], None],
         max_backlog_s: float,
         meter: SessionMeter,
+        save: Save | None = None,
     ) -> None:
         self._room = room
         self._handle = handle
@@ -68,6 +73,7 @@ class SessionRunner:
         self._publish = publish
         self._max_backlog = samples(max_backlog_s)
         self._meter = meter
+        self._save = save
         meter.watch(lambda: core.lag_samples)
         self._clock = AudioClock()
         self._awaited: Kind | None = None  # what waits for a place
@@ -113,6 +119,13 @@ class SessionRunner:
     def edit_glossary(self, edit: EditGlossary) -> None:
         """Take a glossary edit; it is made in turn, beside the steps, which do not wait for it."""
         self.edits += 1
+        self._edit_in_turn(partial(self._apply_edit, edit))
+
+    def follow(self, change: Change) -> None:
+        """Take over a change of the stored glossary that the session listens for."""
+        self._edit_in_turn(partial(self._apply, change.add, change.removed, ()))
+
+    def _edit_in_turn(self, edit: Callable[[], Edited]) -> None:
         self._editing = asyncio.create_task(self._edit(edit, self._editing))
 
     def flush(self) -> None:
@@ -217,7 +230,9 @@ class SessionRunner:
 
     async def _hear(self, piece: Samples) -> None:
         async with self._hearing:
-            heard = await self._room.listen(partial(self._core.listener.hear, piece))
+            listener = self._core.listener
+            hear = partial(listener.hear, piece)
+            heard = hear() if listener.trivial(piece) else await self._room.listen(hear)
             self._tell(self._core.receive_heard(piece, heard))
 
     async def _step(self) -> None:
@@ -263,11 +278,11 @@ class SessionRunner:
             self._awaited = kind
             self._room.deal()
 
-    async def _edit(self, edit: EditGlossary, earlier: asyncio.Task[None] | None) -> None:
+    async def _edit(self, edit: Callable[[], Edited], earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
             await earlier
         try:
-            info, rejected = await self._room.prepare(partial(self._apply_edit, edit))
+            info, rejected = await self._room.prepare(edit)
         except Exception as error:
             logger.warning("a glossary edit failed", exc_info=for_log(error))
             self._tell([error_event(error, fatal=False)])
@@ -287,10 +302,20 @@ class SessionRunner:
         if self._editing is not None:
             await asyncio.shield(self._editing)
 
-    def _apply_edit(self, edit: EditGlossary) -> tuple[GlossaryInfo, list[tuple[str, str]]]:
+    def _apply_edit(self, edit: EditGlossary) -> Edited:
         parsed = glossary.parse_entries(edit.add)
-        info = self._room.engine.edit_glossary(self._handle, add=parsed.terms, remove=edit.remove)
-        return info, parsed.rejected
+        if edit.save:
+            if self._save is None:
+                raise BadCommand(
+                    "save is true; accepted only in sessions that were started with a stored "
+                    "glossary which this client may change"
+                )
+            self._save(parsed.terms, edit.remove)
+        return self._apply(parsed.terms, edit.remove, parsed.rejected)
+
+    def _apply(self, add: Sequence[Term], remove: Sequence[str], rejected: Rejected) -> Edited:
+        info = self._room.engine.edit_glossary(self._handle, add=add, remove=remove)
+        return info, rejected
 
     async def _engine(self, work: Callable[[], Result]) -> Result:
         """Call the engine; ``close`` can wait for the call even when the caller is cancelled."""

@@ -169,7 +169,9 @@ class ServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _default_glossary_is_known(self) -> ServerSettings:
-        if self.default_glossary is not None and self.default_glossary not in self.glossaries:
+        stored = self.glossary_store is not None  # then only the server can tell
+        named = self.default_glossary is not None and not stored
+        if named and self.default_glossary not in self.glossaries:
             known = ", ".join(self.glossaries) or "none"
             raise ValueError(f"default_glossary {self.default_glossary!r} is not one of: {known}")
         return self

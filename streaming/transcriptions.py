@@ -99,7 +99,7 @@ class Captions:
         with hub.uploads.place(client) as ticket:
             max_bytes = hub.settings.max_audio_upload_bytes
             async with read_form(request, max_bytes) as fields:
-                form = parse_form(fields, hub.offer, max_bytes)
+                form = parse_form(fields, hub.offer_to(client.principal), max_bytes)
             transcript = Transcript(task=self._task, form=form, progress=Progress())
             answer = self._stream if form.stream else self._whole
             await _while_there(request, answer(transcript, ticket, send))

@@ -12,24 +12,24 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-from a2p_engine.types import Samples, SessionOptions, Term
+from a2p_engine.types import Samples, SessionOptions
 from streaming import media, offline
 from streaming.admission import Admission, Ticket
-from streaming.auth import Client
+from streaming.auth import Client, Principal
 from streaming.commands import GlossaryChoice
 from streaming.engine_room import EngineRoom
 from streaming.errors import ServerFull, ShuttingDown
 from streaming.events import Event, Final, seconds
 from streaming.offline import OfflineConfig
 from streaming.session import SessionConfig
+from streaming.session_glossaries import Chosen
 from streaming.settings import ServerSettings
 from streaming.vad import DEFAULT_DETECTOR
 
 Rejections = list[tuple[str, str]]
-# Terms, index file and rejected entries of a glossary; may block.
-Resolve = Callable[[GlossaryChoice], tuple[tuple[Term, ...], Path | None, Rejections]]
+# What a glossary means for a client; may block.
+Choose = Callable[[GlossaryChoice, Principal], Chosen]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,13 +75,13 @@ class Uploads:
     def __init__(
         self,
         room: EngineRoom,
-        resolve: Resolve,
+        choose: Choose,
         settings: ServerSettings,
         session: SessionConfig,
     ) -> None:
         """Take none in yet; ``session`` says how to segment them."""
         self._room = room
-        self._resolve = resolve
+        self._choose = choose
         self._settings = settings
         self._session = session
         self._stopping = False
@@ -125,7 +125,9 @@ class Uploads:
             ShuttingDown: the server is stopping.
             A2PError: the engine refuses the session or fails on a segment.
         """
-        work = await self._room.background(partial(self._begin, recording, progress))
+        work = await self._room.background(
+            partial(self._begin, recording, ticket.principal, progress)
+        )
         counted = 0
         try:
             while (told := await self._room.background(partial(next, work, None))) is not None:
@@ -141,12 +143,15 @@ class Uploads:
             await asyncio.shield(self._room.call(work.close))
 
     def _begin(
-        self, recording: Recording, progress: Progress
+        self, recording: Recording, principal: Principal, progress: Progress
     ) -> Generator[list[Event], None, None]:
-        terms, index, progress.rejected = self._resolve(recording.glossary)
+        chosen = self._choose(recording.glossary, principal)
+        progress.rejected = list(chosen.rejected)
         config = OfflineConfig(options=recording.options, session=self._session, vad=recording.vad)
         blocks = self._blocks(recording.data, progress)
-        return offline.pieces(self._room.engine, blocks, config, terms, index=index)
+        return offline.pieces(
+            self._room.engine, blocks, config, chosen.all_terms, index=chosen.index
+        )
 
     def _blocks(self, data: bytes, progress: Progress) -> Iterator[Samples]:
         for block in media.decode(data, self._settings.max_upload_s):

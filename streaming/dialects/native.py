@@ -144,7 +144,7 @@ def _command(kind: object, message: JsonObject) -> Command:
         case "glossary.edit":
             add = message.items("add", (str, dict), "a list of strings and objects")
             remove = message.items("remove", (str,), "a list of strings")
-            command = EditGlossary(add=add, remove=remove)
+            command = EditGlossary(add=add, remove=remove, save=message.boolean("save", False))
         case _:
             raise BadCommand(f"unknown type {shown(kind)}; accepted: {', '.join(COMMANDS)}")
     message.done()
