@@ -20,7 +20,10 @@ class OptimisationConfig:
         epochs: passes over the data.
         frames_per_batch: bound of a batch's frames (50 a second), padding included.
         learning_rate: the highest; a linear warm-up leads to it and a cosine away from it.
+        initial_learning_rate: where the warm-up begins.
         warmup: share of all steps that rise.
+        warmup_steps: how many rise, instead of ``warmup``.
+        betas: of AdamW.
         weight_decay: of AdamW.
         clip_norm: largest norm of a gradient.
         checkpoint_steps: steps between checkpoints.
@@ -30,7 +33,10 @@ class OptimisationConfig:
     epochs: int
     frames_per_batch: int = 8_000
     learning_rate: float = 1e-3
+    initial_learning_rate: float = 0.0
     warmup: float = 0.05
+    warmup_steps: int | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     checkpoint_steps: int = 200
@@ -42,20 +48,35 @@ class CurriculumConfig:
     """What the A2P head is asked about.
 
     Attributes:
+        source: ``text`` draws terms from what was said, as the next five say; ``listed`` takes
+            those that the data list for each utterance, as the published recipe does.
         phrase_from: share of the training after which terms may have several words.
         phrase_share: share of phrases among the terms from then on.
         terms_per_utterance: terms drawn from each utterance.
         rare_negatives: unspoken words added to each batch.
         positive_weight: weight of a spoken term against an unspoken one in the loss.
         guide_until: share of the training over which guidance of the attention fades out.
+        level: of listed terms: single words as they are, or phrases that begin with them.
+        terms_per_batch: most listed terms a batch is asked about.
+        label_smoothing: share of certainty taken from the labels of listed terms.
     """
 
+    source: Literal["text", "listed"] = "text"
     phrase_from: float = 0.3
     phrase_share: float = 0.35
     terms_per_utterance: int = 6
     rare_negatives: int = 200
     positive_weight: float = 10.0
     guide_until: float = 0.6
+    level: Literal["word", "phrase"] = "phrase"
+    terms_per_batch: int = 100
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.source not in ("text", "listed"):
+            raise ValueError(f"source must be 'text' or 'listed', not {self.source!r}")
+        if self.level not in ("word", "phrase"):
+            raise ValueError(f"level must be 'word' or 'phrase', not {self.level!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from a2p_engine.encoders.whisper_tables import token_embeddings
 from a2p_engine.errors import ModelError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
+from a2p_engine.training import listed_terms
 from a2p_engine.training.alignment import Aligner, Span
 from a2p_engine.training.config import CurriculumConfig
 from a2p_engine.training.data import Batch, FrameData
@@ -222,24 +223,40 @@ class RetrievalTask:
         While it fades out, a second loss guides the attention: of tokens that were said to their
         word, of the others to where nobody speaks.
         """
-        texts = [joined_words(u.text) for u in batch.utterances]
-        terms = self._sampler.draw(texts, self._curriculum, progress=progress, seed=seed)
+        terms, answers = self._ask(batch, progress, seed)
+        if not terms:  # listed for none of these utterances: nothing to learn, gradients of zero
+            return torch.stack([parameter.sum() for parameter in module.parameters()]).sum() * 0
         tokens = self._tokens(terms)
         logits, log_attention = self._forward(module, tokens, batch)
-        said = torch.tensor(
-            [[f" {term.lower()} " in text for term in terms] for text in texts],
-            dtype=torch.float32,
-            device=logits.device,
-        )
+        said = answers.to(logits.device)
         weight = torch.tensor(self._curriculum.positive_weight, device=logits.device)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, said, pos_weight=weight)
-        # About one answer in fifty is yes; in this unit the loss starts near one.
-        loss = loss * len(terms) / max(1.0, float(said.sum()) / len(texts) * 10)
+        # Smoothing as of a cross-entropy over the two classes: half of it goes to the other one.
+        smooth = self._curriculum.label_smoothing
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logits, said * (1 - smooth) + smooth / 2, pos_weight=weight
+        )
+        if self._curriculum.source == "text":
+            # About one answer in fifty is yes; in this unit the loss starts near one.
+            loss = loss * len(terms) / max(1.0, float(said.sum()) / len(said) * 10)
         guidance = 1 - progress / max(self._curriculum.guide_until, 1e-9)
         if self._aligner is None or guidance <= 0:
             return loss
         spans = self._aligner.spans(batch)
         return loss + guidance * self._guide(log_attention, tokens.distinct, spans)
+
+    def _ask(self, batch: Batch, progress: float, seed: int) -> tuple[list[str], Tensor]:
+        """Terms, and [B, N] whether they were said."""
+        asked = self._curriculum
+        if asked.source == "listed":
+            terms, said = listed_terms.draw(
+                batch.utterances, level=asked.level, limit=asked.terms_per_batch, seed=seed
+            )
+            return terms, torch.from_numpy(said).float()
+        texts = [joined_words(u.text) for u in batch.utterances]
+        terms = self._sampler.draw(texts, asked, progress=progress, seed=seed)
+        return terms, torch.tensor(
+            [[float(f" {t.lower()} " in text) for t in terms] for text in texts]
+        )
 
     def _guide(
         self, log_attention: Tensor, distinct: Tensor, spans: list[list[tuple[str, Span]]]
@@ -290,23 +307,35 @@ class RetrievalTask:
 
     @torch.no_grad()
     def quality(self, module: nn.Module, data: FrameData) -> float:
-        """Share of rarer spoken words among the ten likeliest of 5,000 and more words."""
+        """Share of spoken terms among the ten likeliest.
+
+        They are the rarer words of the texts among 5,000 others, or of listed terms at most 5,000.
+        """
         device = next(module.parameters()).device
-        texts = [joined_words(u.text) for u in data.utterances]
-        terms = self._sampler.glossary(texts, _QUALITY_TERMS)
+        terms, spoken = self._examine(data)
         found = total = 0
-        for number, text in enumerate(texts):
-            said = {n for n, term in enumerate(terms) if f" {term} " in text}
+        for number, said in enumerate(spoken):
             batch = data.collate([number])
             moved = Batch(
                 frames=batch.frames.to(device),
                 lengths=batch.lengths.to(device),
                 utterances=batch.utterances,
             )
-            best = self.term_logits(module, terms, moved)[0].topk(10).indices.tolist()
+            logits = self.term_logits(module, terms, moved)[0]
+            best = logits.topk(min(10, len(terms))).indices.tolist()
             found += len(said.intersection(best))
             total += len(said)
         return found / max(total, 1)
+
+    def _examine(self, data: FrameData) -> tuple[list[str], list[set[int]]]:
+        """Terms, and for each utterance the places of those it says."""
+        if self._curriculum.source == "listed":
+            terms = listed_terms.glossary(data.utterances, _QUALITY_TERMS)
+            place = {term: number for number, term in enumerate(terms)}
+            return terms, [{place[t] for t in u.terms if t in place} for u in data.utterances]
+        texts = [joined_words(u.text) for u in data.utterances]
+        terms = self._sampler.glossary(texts, _QUALITY_TERMS)
+        return terms, [{n for n, term in enumerate(terms) if f" {term} " in text} for text in texts]
 
     def save(self, path: Path) -> None:
         """Write the head as it is shipped: released names, float16, shape in the metadata."""

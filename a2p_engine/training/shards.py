@@ -37,6 +37,8 @@ class Utterance:
         seed: with the line's number, everything random about it.
         start: first row of the utterance in the shard.
         frames: number of rows, ``FRAME_RATE_HZ`` a second.
+        terms: terms that the data list for it.
+        seeds: whether these are words from which training makes phrases.
     """
 
     id: str
@@ -46,6 +48,12 @@ class Utterance:
     seed: int
     start: int
     frames: int
+    terms: tuple[str, ...] = ()
+    seeds: bool = False
+
+    def __post_init__(self) -> None:
+        # JSON knows lists only.
+        object.__setattr__(self, "terms", tuple(self.terms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,10 @@ class Trainer:
         self._epoch_steps = [len(self._batches(epoch)) for epoch in range(config.epochs)]
         self.total_steps = sum(self._epoch_steps)
         optimizer = torch.optim.AdamW(
-            task.module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            task.module.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
         # accelerate steps the schedule once per process; the count of steps here is already
         # per process, so the schedule is kept out of its hands and registered instead.
@@ -201,9 +204,11 @@ class Trainer:
         return batches
 
     def _rate(self, step: int) -> float:
-        warm = max(1, round(self._config.warmup * self.total_steps))
+        steps, share = self._config.warmup_steps, self._config.warmup
+        warm = max(1, round(share * self.total_steps) if steps is None else steps)
         if step < warm:
-            return (step + 1) / warm
+            start = self._config.initial_learning_rate / self._config.learning_rate
+            return start + (1 - start) * (step + 1) / warm
         share = (step - warm) / max(1, self.total_steps - warm)
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
