@@ -6,19 +6,23 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
+import ctranslate2
 import numpy as np
 import numpy.typing as npt
 from ctranslate2.models import WhisperGenerationResult
 from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
 
+from a2p_engine.batching import Batcher
 from a2p_engine.encoders.whisper import MAX_SAMPLES, WhisperEncoder
 from a2p_engine.encoders.whisper_tables import token_embeddings
 from a2p_engine.prompt import Prompt, build_prompt
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
 from a2p_engine.types import SAMPLE_RATE_HZ
 
-# Half of the decoder's 448 positions, less the marker that opens the previous text.
+MAX_TOKENS = 448  # the decoder's positions
+# Half of the decoder's positions, less the marker that opens the previous text.
 PROMPT_TOKENS = 223
 # Fast speech is about 5 tokens a second; more than this is a loop.
 TOKENS_PER_S = 8
@@ -26,6 +30,26 @@ SPARE_TOKENS = 16
 # No speech (Whisper paper, section 4.5): the model thinks so and is unsure of its text.
 NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOGPROB = -1.0
+
+
+class _Window(NamedTuple):
+    """A window to be written down.
+
+    Attributes:
+        native: [1, T, D] of the encoder.
+        given: tokens to go on from.
+        most: tokens, those included.
+        begin: where among them the transcript starts, behind the previous text.
+    """
+
+    native: ctranslate2.StorageView
+    given: list[int]
+    most: int
+    begin: int
+
+    def kind(self) -> tuple[int, int, int]:
+        """Windows of one kind may share a batch; CTranslate2 takes no others together."""
+        return self.native.shape[1], self.most, self.begin
 
 
 class WhisperSpeechLLM:
@@ -42,6 +66,7 @@ class WhisperSpeechLLM:
         self._directory = encoder.directory
         self._whisper = encoder.model
         self._tokenizer = lru_cache(maxsize=None)(self._new_tokenizer)
+        self._write = Batcher(self._write_all, limit=encoder.batch, alike=_Window.kind)
 
     def decode(self, request: DecodeRequest) -> Hypothesis:
         """See ``SpeechLLM.decode``."""
@@ -84,19 +109,31 @@ class WhisperSpeechLLM:
             previous = [tokenizer.sot_prev, *tokenizer.encode(" " + prompt.text)]
         given = [*previous, *start, *committed]
         room = int(TOKENS_PER_S * len(request.samples) / SAMPLE_RATE_HZ) + SPARE_TOKENS
-        result: WhisperGenerationResult = self._whisper.model.generate(
-            request.encoded.native,
-            [given],
-            beam_size=1,
-            max_length=min(448, len(given) + max(1, room - len(committed))),
-            return_scores=True,
-            return_no_speech_prob=True,
-        )[0]
+        most = min(MAX_TOKENS, len(given) + max(1, room - len(committed)))
+        result = self._write(
+            _Window(request.encoded.native, given, most, given.index(tokenizer.sot))
+        )
         unsure = not result.scores or result.scores[0] < NO_SPEECH_LOGPROB
         if result.no_speech_prob > NO_SPEECH_PROBABILITY and unsure:
             return committed
         # CTranslate2 gives back what follows <|notimestamps|>, the forced beginning included.
         return [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+
+    def _write_all(self, windows: Sequence[_Window]) -> list[WhisperGenerationResult]:
+        """Continue what is given of windows of one kind."""
+        native = windows[0].native
+        if len(windows) > 1:
+            rows = np.concatenate([np.asarray(window.native) for window in windows])  # [B, T, D]
+            native = ctranslate2.StorageView.from_array(rows)
+        results: list[WhisperGenerationResult] = self._whisper.model.generate(
+            native,
+            [window.given for window in windows],
+            beam_size=1,
+            max_length=windows[0].most,
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        return results
 
     def _words(
         self, request: DecodeRequest, tokenizer: Tokenizer, tokens: Sequence[int]
