@@ -21,7 +21,11 @@ class Listener:
         size = self._vad.frame_samples
         whole = len(audio) - len(audio) % size
         self._rest = audio[whole:]
-        return [self._vad(audio[at : at + size]) for at in range(0, whole, size)]
+        return self._vad(audio[:whole].reshape(-1, size)) if whole else []
+
+    def trivial(self, audio: Samples) -> bool:
+        """Whether ``hear`` is too little work to be handed to a thread."""
+        return self._vad.trivial(audio)
 
     def finish(self) -> list[float]:
         """Speech probability of the last, incomplete frame, if there is one."""

@@ -18,10 +18,14 @@ class WebrtcDetector:
     def __init__(self) -> None:
         self.reset()
 
-    def __call__(self, frame: Samples) -> float:
+    def __call__(self, frames: Samples) -> list[float]:
         """See ``VoiceActivityDetector``."""
-        pcm = (np.clip(frame, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-        return float(self._detector.is_speech(pcm, SAMPLE_RATE_HZ))
+        pcm = (np.clip(frames, -1.0, 1.0) * 32767).astype("<i2")
+        return [float(self._detector.is_speech(row.tobytes(), SAMPLE_RATE_HZ)) for row in pcm]
+
+    def trivial(self, audio: Samples) -> bool:
+        """See ``VoiceActivityDetector``."""
+        return len(audio) <= SAMPLE_RATE_HZ
 
     def reset(self) -> None:
         """See ``VoiceActivityDetector``."""

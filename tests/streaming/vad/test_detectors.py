@@ -19,8 +19,12 @@ from tests.streaming.signals import tone
 def probabilities(name: str, audio: Samples) -> list[float]:
     """What a fresh detector makes of whole frames of audio."""
     detector = create(name)
-    size = detector.frame_samples
-    return [detector(audio[at : at + size]) for at in range(0, len(audio) - size + 1, size)]
+    return detector(frames_of(audio, detector.frame_samples))
+
+
+def frames_of(audio: Samples, size: int) -> Samples:
+    """Whole frames of audio, [n, size]."""
+    return audio[: len(audio) // size * size].reshape(-1, size)
 
 
 def noise(duration_s: float) -> Samples:
@@ -47,11 +51,21 @@ def test_full_scale_audio_is_taken(name: str) -> None:
 def test_reset_forgets(name: str) -> None:
     """After a reset the same audio gives the same probabilities."""
     detector = create(name)
-    size = detector.frame_samples
-    frames = noise(0.5)[: 8 * size].reshape(8, size)
-    first = [detector(frame) for frame in frames]
+    frames = frames_of(noise(0.5), detector.frame_samples)
+    first = detector(frames)
     detector.reset()
-    assert [detector(frame) for frame in frames] == pytest.approx(first, abs=1e-6)
+    assert detector(frames) == pytest.approx(first, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_frames_may_come_in_any_number_of_calls(name: str) -> None:
+    """With speech, pauses and mutes among them."""
+    zeros = np.zeros(30_000, np.float32)
+    audio = np.concatenate([recorded(), zeros, 0.01 * noise(0.3), zeros[:1000], recorded()])
+    detector = create(name)
+    frames = frames_of(audio, detector.frame_samples)
+    pieces = np.split(frames, [1, 2, 5, 5, 40, 41, 300])
+    assert [value for piece in pieces for value in detector(piece)] == probabilities(name, audio)
 
 
 def test_silero_is_not_fooled_by_noise_or_a_tone() -> None:
@@ -80,9 +94,11 @@ def test_a_muted_microphone_costs_next_to_nothing(monkeypatch: pytest.MonkeyPatc
     network = detector._network
     counted = SimpleNamespace(run=lambda *given: ran.append(1) or network.run(*given))
     monkeypatch.setattr(detector, "_network", counted)
-    zeros = np.zeros(detector.frame_samples, np.float32)
-    assert max(detector(zeros) for _ in range(1000)) < 0.3
+    zeros = np.zeros((1, detector.frame_samples), np.float32)
+    assert not detector.trivial(zeros)
+    assert max(detector(zeros)[0] for _ in range(1000)) < 0.3
     assert len(ran) == MUTED_FRAMES - 1
+    assert detector.trivial(zeros) and not detector.trivial(zeros + 1e-6)
 
 
 def test_speech_after_the_mute_is_heard_as_by_a_fresh_detector() -> None:
@@ -98,16 +114,15 @@ def test_detectors_share_a_network_but_no_state() -> None:
     """Two that hear different audio in turn say what each says alone."""
     frames = recorded()[: 100 * 512].reshape(100, 512)
     one, other = SileroDetector(), SileroDetector()
-    in_turn = [(one(frame), other(-frame[::-1])) for frame in frames]
-    assert [value for value, _ in in_turn] == probabilities("silero", frames.ravel())
+    in_turn = [(one(frame[None]), other(-frame[None, ::-1])) for frame in frames]
+    assert [value for (value,), _ in in_turn] == probabilities("silero", frames.ravel())
 
 
 def test_energy_follows_the_level() -> None:
     """From -50 to -30 dBFS the value rises from 0 to 1."""
     levels_dbfs = (-60, -50, -40, -30, -20)
-    frames = [np.full(320, 10 ** (level / 20), np.float32) for level in levels_dbfs]
-    values = [create("energy")(frame) for frame in frames]
-    assert values == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
+    frames = np.array([np.full(320, 10 ** (level / 20)) for level in levels_dbfs], np.float32)
+    assert create("energy")(frames) == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
 
 
 def test_an_unknown_detector_is_named() -> None:
