@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,27 @@ def read_audio(path: Path | str) -> Samples:
     """
     if not Path(path).is_file():
         raise AudioError(f"{path}: no such file")
+    return _read(path, str(path))
+
+
+def decode_audio(data: bytes, name: str) -> Samples:
+    """The same of a file's bytes.
+
+    Args:
+        data: the whole file.
+        name: what it is, for errors.
+
+    Raises:
+        AudioError: the bytes cannot be read as audio, or hold none.
+    """
+    return _read(io.BytesIO(data), name)
+
+
+def _read(source: Path | str | io.BytesIO, name: str) -> Samples:
     try:
-        audio, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        audio, rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path} cannot be read as audio: {error}") from error
+        raise AudioError(f"{name} cannot be read as audio: {error}") from error
     if not len(audio):
-        raise AudioError(f"{path} holds no audio")
+        raise AudioError(f"{name} holds no audio")
     return np.asarray(soxr.resample(audio.mean(axis=1), rate_hz, SAMPLE_RATE_HZ), np.float32)
