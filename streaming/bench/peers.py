@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ class Shown(NamedTuple):
     may_change: str
 
 
-Watch = Callable[[str, Track, float], Awaitable[list[Shown]]]
+Watch = Callable[[str, Track, float], Coroutine[Any, Any, list[Shown]]]
 
 
 def track_of(recordings: Sequence[Recording], pause_s: float) -> Track:
@@ -88,6 +88,11 @@ def track_of(recordings: Sequence[Recording], pause_s: float) -> Track:
         parts += [samples, gap]
         at += len(samples) + len(gap)
     return Track(np.concatenate(parts), tuple(utterances))
+
+
+def beginning_of(track: Track, seconds: float = 5.0) -> Track:
+    """The first seconds of a track, without its utterances."""
+    return Track(track.samples[: round(seconds * RATE_HZ)], ())
 
 
 async def watch_native(url: str, track: Track, pace: float) -> list[Shown]:

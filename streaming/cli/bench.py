@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streaming.cli import bench_serve, common
+from streaming.cli import bench_peers, bench_serve, common
 
 if TYPE_CHECKING:
     from a2p_engine.bench.report import Report
@@ -21,6 +21,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure speed on this machin
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     bench_app.command()(bench_serve.serve)
+    bench_app.command()(bench_peers.peers)
     app.add_typer(bench_app, name="bench")
 
 

@@ -15,10 +15,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from a2p_engine.audio import read_audio
 from a2p_engine.errors import InputError
 from a2p_engine.manifest import Recording
-from streaming.peers import Shown, Track, Utterance, judge, track_of, watch_native, watch_wlk
+from streaming.bench.peers import Shown, Track, Utterance, judge, track_of, watch_native, watch_wlk
+from streaming.cli import main
 from tests.streaming.conftest import Serving
 
-SPEECH = Path(__file__).parents[2] / "examples" / "data" / "ward_round.flac"
+SPEECH = Path(__file__).parents[3] / "examples" / "data" / "ward_round.flac"
 SECOND = np.zeros(16_000, np.float32)
 
 
@@ -107,3 +108,19 @@ async def test_a_server_of_the_other_kind_is_watched() -> None:
 
 async def _send(socket: ServerConnection, **message: Any) -> None:
     await socket.send(json.dumps(message))
+
+
+@pytest.mark.parametrize(
+    ("peer", "said"),
+    [
+        ("foo=ws://localhost/asr", "KIND is one of a2p, wlk"),
+        ("wlk=http://localhost/asr", "takes KIND=URL"),
+        ("wlk=ws://localhost/asr@999999999", "there is no process 999999999"),
+    ],
+)
+def test_a_peer_that_cannot_be_is_a_clear_error(
+    peer: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is spoken."""
+    assert main(["bench", "peers", "--peer", peer]) != 0
+    assert said in capsys.readouterr().err
