@@ -11,10 +11,11 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import torch
 
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.encoders.base import Encoded
-from a2p_engine.errors import InputError, UnknownSession
+from a2p_engine.errors import InputError, ModelError, UnknownSession
 from a2p_engine.guard import Ear, Guard
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
@@ -50,6 +51,10 @@ from a2p_engine.types import (
 log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
+NO_RETRIEVER = (
+    "no retriever is shipped for its encoder: captions go on without terms; "
+    "--retriever takes a directory of trained weights"
+)
 # Indexed glossaries kept for the next session that brings the same terms.
 INDEX_CACHE = 8
 
@@ -65,6 +70,7 @@ class EngineSettings:
         device: ``cpu``, ``cuda`` or ``auto``.
         workers: steps that may run at the same time.
         threads: threads that torch uses in each; None leaves the process's setting alone.
+        options: settings of a speech LLM that has some of its own, see ``OpenAISettings``.
     """
 
     speech_llm: str = "whisper-base"
@@ -72,6 +78,7 @@ class EngineSettings:
     device: Device = "auto"
     workers: int = 2
     threads: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,6 +91,7 @@ class _Segment:
     chunks: list[Samples] = field(default_factory=list)
     words: tuple[TimedWord, ...] = ()  # of the latest step
     transcript: Transcript | None = None  # what was written without being told
+    asked_at: float = 0.0  # time.monotonic of the latest step
 
     def samples(self) -> Samples:
         if len(self.chunks) > 1:
@@ -118,14 +126,15 @@ class Engine:
         *,
         encoder: Encoder,
         speech_llm: SpeechLLM,
-        new_retriever: Callable[[], Retriever],
+        new_retriever: Callable[[], Retriever] | None,
     ) -> None:
         """Join the parts; ``load`` builds them from settings.
 
         Args:
             encoder: samples to frames, shared by the other two.
             speech_llm: frames and prompt to text.
-            new_retriever: loads the retriever, called when the first glossary arrives.
+            new_retriever: loads the retriever, called when the first glossary arrives; without
+                one, captions are written without terms.
         """
         self._encoder = encoder
         self._speech_llm = speech_llm
@@ -148,9 +157,14 @@ class Engine:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         encoder, speech_llm = build_speech_llm(
-            settings.speech_llm, settings.device, settings.workers
+            settings.speech_llm, settings.device, settings.workers, settings.options
         )
-        directory = settings.retriever or WEIGHTS / speech_llm.retriever_weights
+        directory = settings.retriever
+        if directory is None and speech_llm.retriever_weights:
+            directory = WEIGHTS / speech_llm.retriever_weights
+        if directory is None:
+            log.warning("%s: %s", speech_llm.name, NO_RETRIEVER)
+            return cls(encoder=encoder, speech_llm=speech_llm, new_retriever=None)
 
         def new_retriever() -> Retriever:
             return Retriever.load(
@@ -363,6 +377,8 @@ class Engine:
                         committed=request.committed,
                         language=session.options.language,
                         task=session.options.task,
+                        final=request.final,
+                        asked_at=segment.asked_at,
                     )
                 )
 
@@ -422,6 +438,8 @@ class Engine:
         self, options: SessionOptions, terms: Sequence[Term]
     ) -> tuple[Sequence[Term], tuple[tuple[str, str], ...]]:
         """The terms that can be listened for in the session's language, and the others."""
+        if self._new_retriever is None:
+            return (), tuple((term.text, NO_RETRIEVER) for term in terms)
         known = self._speech_llm.retriever_languages
         if options.language in (*known, "auto"):
             return terms, ()
@@ -446,6 +464,7 @@ class Engine:
             )
             session.segment = segment
         segment.chunks.append(request.samples)
+        segment.asked_at = time.monotonic()
         return segment
 
     def _retrieve(
@@ -482,6 +501,8 @@ class Engine:
 
     def _loaded_retriever(self) -> Retriever:
         with self._lock:
+            if self._new_retriever is None:
+                raise ModelError(f"{self.speech_llm}: {NO_RETRIEVER}")
             if self._retriever is None:
                 self._retriever = self._new_retriever()
             return self._retriever

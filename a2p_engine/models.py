@@ -95,8 +95,8 @@ def find(name: str) -> Path:
     Raises:
         ModelError: the name is unknown, or the model is not here; the text says how to get it.
     """
-    if (local := _local(name)) is not None:
-        return local
+    if (own := local(name)) is not None:
+        return own
     model = _known(name)
     path = _cached(model)
     if not path.is_dir():
@@ -124,8 +124,8 @@ def pull(name: str, progress: Progress | None = None) -> Path:
         ModelError: the name is unknown.
         DownloadError: no source gives the model, a hash is wrong, or it cannot be stored.
     """
-    if (local := _local(name)) is not None:
-        return local
+    if (own := local(name)) is not None:
+        return own
     model = _known(name)
     target = _cached(model)
     if target.is_dir() and not _wrong_hash(model, target):
@@ -185,8 +185,8 @@ def _known(name: str) -> Model:
         raise ModelError(f"there is no model {name!r}; known are {known}") from None
 
 
-def _local(name: str) -> Path | None:
-    """The user's own directory of models goes first; what lies there is not questioned."""
+def local(name: str) -> Path | None:
+    """A directory in ``$A2P_MODELS_DIR``, which goes first; what lies there is not questioned."""
     directory = os.environ.get("A2P_MODELS_DIR")
     if not directory or Path(name).name != name:
         return None

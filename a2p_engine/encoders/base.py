@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +24,19 @@ class Encoded:
 
     frames: npt.NDArray[np.float32]
     native: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AudioEmbeddings:
+    """``Encoded.native`` of encoders that feed a language model.
+
+    Attributes:
+        rows: tensor [T, D], what the language model reads in place of tokens, on its device.
+        kept: what the speech LLM keeps for another decoding of the same audio; goes with it.
+    """
+
+    rows: Any
+    kept: dict[Any, Any] = field(default_factory=dict)
 
 
 class Encoder(Protocol):

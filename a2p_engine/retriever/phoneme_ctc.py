@@ -49,6 +49,7 @@ class CTCConfig:
 
     Attributes:
         frame_width: width of the encoder's frames.
+        pool: encoder frames in 40 ms: 2 at 50 Hz, 1 at 25 Hz.
         width: D, width inside.
         kernel: frames (25 Hz) that a convolution sees; odd.
         groups: groups of a convolution.
@@ -57,11 +58,16 @@ class CTCConfig:
     """
 
     frame_width: int = 512
+    pool: int = 2
     width: int = 512
     kernel: int = 5
     groups: int = 8
     blocks: int = 2
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.pool not in (1, 2):
+            raise ValueError(f"pool is {self.pool}; frames come at 25 Hz (1) or 50 Hz (2)")
 
 
 class _Block(nn.Module):
@@ -85,7 +91,7 @@ class _Block(nn.Module):
 
 
 class PhonemeCTC(nn.Module):
-    """Frames at 50 Hz to log-probabilities of phonemes at 25 Hz.
+    """Encoder frames to log-probabilities of phonemes at 25 Hz.
 
     Attributes:
         symbols: what each output column stands for; column 0 is the blank.
@@ -100,7 +106,7 @@ class PhonemeCTC(nn.Module):
         self.lookahead_frames = config.blocks * (config.kernel // 2)
         self.frame_norm = nn.LayerNorm(config.frame_width)
         self.frame_drop = nn.Dropout(config.dropout)
-        self.join = nn.Linear(2 * config.frame_width, config.width)
+        self.join = nn.Linear(config.pool * config.frame_width, config.width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.classify = nn.Linear(config.width, len(symbols))
@@ -109,27 +115,26 @@ class PhonemeCTC(nn.Module):
         """Log-probabilities of symbols.
 
         Args:
-            frames: [B, T, frame_width] at 50 Hz.
+            frames: [B, T, frame_width], ``pool`` of them in 40 ms.
             lengths: [B] real frames of each row; None means all.
 
         Returns:
-            [B, ceil(T/2), S]; rows beyond ``ceil(length/2)`` mean nothing.
+            [B, ceil(T/pool), S]; rows beyond ``outputs(lengths)`` mean nothing.
         """
-        batch, count, width = frames.shape
+        batch, _, width = frames.shape
         hidden = self.frame_drop(self.frame_norm(frames))
-        if count % 2:
-            hidden = torch.cat([hidden, hidden[:, -1:]], dim=1)
-        if lengths is not None:  # an odd row ends in its last frame twice, as it does on its own
-            rows = torch.arange(batch, device=frames.device)
-            odd = lengths % 2 == 1
-            last = hidden[rows[odd], lengths[odd] - 1]
-            hidden = hidden.index_put((rows[odd], lengths[odd]), last)
-        pairs = hidden.reshape(batch, -1, 2 * width)  # [B, T/2, 2 * frame_width]
-        hidden = torch.nn.functional.gelu(self.join(pairs))
-        real = _mask(hidden, lengths)
+        if self.config.pool == 2:
+            hidden = _even(hidden, lengths)
+        joined = hidden.reshape(batch, -1, self.config.pool * width)  # [B, T/pool, ...]
+        hidden = torch.nn.functional.gelu(self.join(joined))
+        real = _mask(hidden, None if lengths is None else self.outputs(lengths))
         for block in self.blocks:
             hidden = block(hidden, real)
         return torch.log_softmax(self.classify(self.norm(hidden)), dim=-1)
+
+    def outputs(self, lengths: Tensor) -> Tensor:
+        """Real rows of the output for so many real frames."""
+        return (lengths + self.config.pool - 1) // self.config.pool
 
     def save(self, path: Path, *, dtype: torch.dtype = torch.float16) -> None:
         """Write weights, symbols and shape to a safetensors file."""
@@ -159,10 +164,21 @@ class PhonemeCTC(nn.Module):
         return module.eval()
 
 
-def _mask(hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    """[B, T, 1], 1 where an output frame holds real audio."""
+def _even(hidden: Tensor, lengths: Tensor | None) -> Tensor:
+    """[B, T, D] with T even: an odd row ends in its last frame twice, alone and in a batch."""
+    if hidden.shape[1] % 2:
+        hidden = torch.cat([hidden, hidden[:, -1:]], dim=1)
     if lengths is None:
+        return hidden
+    rows = torch.arange(len(hidden), device=hidden.device)
+    odd = lengths % 2 == 1
+    last = hidden[rows[odd], lengths[odd] - 1]
+    return hidden.index_put((rows[odd], lengths[odd]), last)
+
+
+def _mask(hidden: Tensor, outputs: Tensor | None) -> Tensor:
+    """[B, T, 1], 1 where an output frame holds real audio."""
+    if outputs is None:
         return hidden.new_ones(hidden.shape[0], hidden.shape[1], 1)
-    outputs = (lengths + 1) // 2
     steps = torch.arange(hidden.shape[1], device=hidden.device)
     return (steps[None, :] < outputs[:, None]).unsqueeze(-1).to(hidden.dtype)

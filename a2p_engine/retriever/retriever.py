@@ -65,8 +65,8 @@ Progress = Callable[[int], None]
 CALIBRATION = "calibration.json"
 
 POOL = 2  # 50 Hz Whisper frames to the 25 Hz both stages work at
-# A second of right context settles Whisper's features; in encoder frames, a multiple of POOL.
-LOOKAHEAD_FRAMES = 50
+# A second of right context settles Whisper's features; in frames of the stages.
+LOOKAHEAD_FRAMES = 25
 # Up to this many pronunciations are followed frame by frame. Beyond, the A2P head picks that many
 # terms each tick and the spotter hears the segment again for them alone.
 SPOTTER_LIMIT = 400_000
@@ -136,6 +136,7 @@ class Retriever:
         self.table = TokenTable(head, embeddings, device=self._device)
         self._scorer = TermScorer(head, self.table)
         self._ctc = ctc
+        self.pool = ctc.config.pool  # encoder frames to one frame of the stages
         self.calibration = calibration
         self._costs = costs
         self._substitution = substitution_costs(ctc.symbols, costs)
@@ -263,8 +264,8 @@ class Retriever:
                 logits + index.log_weights[found.term], found.match.start, found.match.end + 1
             ),
             found.match.cost,
-            found.match.start * POOL,
-            (found.match.end + 1) * POOL,
+            found.match.start * self.pool,
+            (found.match.end + 1) * self.pool,
         )
 
     def evidence(self, index: GlossaryIndex, frames: FloatArray) -> Heard:
@@ -368,14 +369,15 @@ class Retriever:
         """
         if state.tail is None or not len(phones):
             return None
-        first = max(begin, 0) // POOL
-        stretch = np.concatenate([*state.emissions, state.tail])[first : -(-end // POOL)]
+        pool = self.pool
+        first = max(begin, 0) // pool
+        stretch = np.concatenate([*state.emissions, state.tail])[first : -(-end // pool)]
         if not len(stretch):
             return None
         match = self._matched(phones, stretch)
         best = int(np.argmin(match.cost / phones.lengths))
-        start, stop = (first + int(match.start[best])) * POOL, (first + int(match.end[best])) * POOL
-        return Fit(float(match.cost[best]), int(phones.lengths[best]), start, stop + POOL)
+        start, stop = (first + int(match.start[best])) * pool, (first + int(match.end[best])) * pool
+        return Fit(float(match.cost[best]), int(phones.lengths[best]), start, stop + pool)
 
     def pronounce(self, text: str) -> PhoneIndex:
         """The ways to say a text that is no term; nothing of it is kept."""
@@ -386,9 +388,9 @@ class Retriever:
     @torch.no_grad()
     def hear(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Heard:
         """What both stages say of every pronunciation; arguments as for ``step``."""
-        settled = max(state.settled, (len(frames) - LOOKAHEAD_FRAMES) // POOL * POOL)
-        split = (settled - state.settled) // POOL
-        pooled = torch.from_numpy(pool(frames[state.settled :])).to(self._device)
+        settled = max(state.settled, (len(frames) // self.pool - LOOKAHEAD_FRAMES) * self.pool)
+        split = (settled - state.settled) // self.pool
+        pooled = torch.from_numpy(pool(frames[state.settled :], self.pool)).to(self._device)
         scores = self._scores(index, state, Chunk(state.hearing, pooled, split))
         log_probs = self._log_probs(frames, state.settled)
         emissions = emission_costs(log_probs, self._substitution)
@@ -443,9 +445,9 @@ class Retriever:
 
     def _log_probs(self, frames: FloatArray, begin: int) -> FloatArray:
         """The phoneme head's [T', S] at 25 Hz of the frames from ``begin`` on."""
-        context = max(0, begin - 2 * self._ctc.lookahead_frames) // POOL * POOL
+        context = max(0, begin - 2 * self._ctc.lookahead_frames) // self.pool * self.pool
         heard = torch.from_numpy(np.ascontiguousarray(frames[context:]))[None]
-        return np.asarray(self._ctc(heard)[0].numpy()[(begin - context) // POOL :])
+        return np.asarray(self._ctc(heard)[0].numpy()[(begin - context) // self.pool :])
 
     def _section(self, terms: Sequence[Term]) -> Section:
         spellings = [(term.text, *term.sounds_like) for term in terms]
@@ -510,8 +512,8 @@ def _run_together(words: Sequence[list[int]], boundary: int | None) -> list[list
     return joined
 
 
-def pool(frames: FloatArray) -> FloatArray:
-    """Average pairs of frames: [T, D] to [ceil(T / POOL), D]; an odd last frame stands alone."""
-    even = len(frames) // POOL * POOL
-    pairs = frames[:even].reshape(-1, POOL, frames.shape[1]).mean(axis=1)
+def pool(frames: FloatArray, pool: int = POOL) -> FloatArray:
+    """Average neighbours: [T, D] to [ceil(T / pool), D]; an odd last frame stands alone."""
+    even = len(frames) // pool * pool
+    pairs = frames[:even].reshape(-1, pool, frames.shape[1]).mean(axis=1)
     return np.concatenate([pairs, frames[even:]]).astype(np.float32)

@@ -36,11 +36,13 @@ class Hypothesis:
         words: all words of the window, the committed ones included.
         language: language of the text.
         prompt: the prompt that the text was written with.
+        estimated_times: whether the times of words are guesses, see ``words.spread_words``.
     """
 
     words: tuple[TimedWord, ...]
     language: str
     prompt: Prompt
+    estimated_times: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +52,17 @@ class DecodeRequest:
     Attributes:
         samples: float32 [n], the window's audio.
         encoded: the encoder's pass over the same audio.
-        terms: terms to tell the model, most probable first.
+        terms: terms to tell the model as they are to be written, most probable first.
+        sources: the same terms as they are said, for models that are told of pairs in a
+            translation; empty where both are the same.
+        context: what was written before this window, for models that have a place for it.
         committed: text the hypothesis has to continue.
+        final: nothing will be heard after it, so it is worth waiting for.
+        asked_at: ``time.monotonic`` when the window was to be written down, None for just now; one
+            that is written anew, with other terms, is as urgent as before.
         language: ISO 639-1 code, or ``auto``.
         task: ``transcribe`` or ``translate``.
+        target_language: ISO 639-1 code of the language to translate into.
     """
 
     samples: Samples
@@ -62,6 +71,11 @@ class DecodeRequest:
     committed: str
     language: str
     task: Task
+    target_language: str = "en"
+    sources: Sequence[str] = ()
+    context: str = ""
+    final: bool = False
+    asked_at: float | None = None
 
 
 class SpeechLLM(Protocol):
@@ -71,7 +85,8 @@ class SpeechLLM(Protocol):
         name: the model's name, as in ``a2p models list``.
         languages: ISO 639-1 codes it understands.
         max_samples: longest window.
-        retriever_weights: name of the shipped retriever trained on its encoder's frames.
+        retriever_weights: name of the shipped retriever trained on its encoder's frames, empty
+            where there is none.
         retriever_languages: languages that retriever was trained on.
     """
 

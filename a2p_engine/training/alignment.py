@@ -41,9 +41,9 @@ class Aligner:
         self._head.to(batch.frames.device)
         log_probs = self._head(batch.frames, batch.lengths).cpu()
         return [
-            self._align(log_probs[row, : (int(length) + 1) // 2], utterance)
+            self._align(log_probs[row, : int(length)], utterance)
             for row, (length, utterance) in enumerate(
-                zip(batch.lengths, batch.utterances, strict=True)
+                zip(self._head.outputs(batch.lengths), batch.utterances, strict=True)
             )
         ]
 

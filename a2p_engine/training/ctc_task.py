@@ -32,12 +32,12 @@ class CTCTask:
     def loss(self, module: nn.Module, batch: Batch, progress: float, seed: int) -> Tensor:
         """CTC loss per phoneme; ``progress`` and ``seed`` are not used."""
         del progress, seed
-        log_probs = module(batch.frames, batch.lengths).transpose(0, 1)  # [T/2, B, S]
+        log_probs = module(batch.frames, batch.lengths).transpose(0, 1)  # [T, B, S] at 25 Hz
         targets = [self._targets(u.phonemes) for u in batch.utterances]
         return nn.functional.ctc_loss(
             log_probs,
             torch.tensor([t for row in targets for t in row], device=log_probs.device),
-            (batch.lengths + 1) // 2,
+            self.head.outputs(batch.lengths),
             torch.tensor([len(row) for row in targets], device=log_probs.device),
             blank=BLANK,
             zero_infinity=True,  # very fast speech has more phonemes than frames

@@ -1,0 +1,121 @@
+"""Qwen2-Audio's audio tower and projector: 25 frames a second as wide as a token's embedding.
+
+The library's forward pass takes 30 s and masks what is padding. Here only the audio there is goes
+through, in whole frames of 40 ms, which gives the same numbers: the convolutions see enough silence
+behind the audio, and attention never sees the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import WhisperFeatureExtractor
+
+from a2p_engine.batching import Batcher
+from a2p_engine.encoders.base import AudioEmbeddings, Encoded
+from a2p_engine.errors import AudioError
+from a2p_engine.trace import Trace
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples
+
+MEL_HOP_SAMPLES = SAMPLE_RATE_HZ // 100
+# The first convolution keeps the rate of the spectrogram, the second halves it, the pooling again.
+HOP_SAMPLES = 4 * MEL_HOP_SAMPLES
+# The last state sees one spectrum, 200 samples to each side, behind the audio.
+SILENCE_SAMPLES = HOP_SAMPLES
+# Windows encoded together.
+BATCH_ROWS = 8
+
+
+class Qwen2AudioEncoder:
+    """Audio tower and projector of a loaded model; thread-safe, windows in batches."""
+
+    hop_samples = HOP_SAMPLES
+
+    def __init__(
+        self, tower: Any, projector: nn.Module, *, name: str, trace: Trace | None = None
+    ) -> None:
+        """Take the parts of a model.
+
+        Args:
+            tower: ``Qwen2AudioEncoder`` of transformers.
+            projector: maps its states to the width of the language model.
+            name: the model's name.
+            trace: counts what is done.
+        """
+        self.name = name
+        self.trace = trace or Trace()
+        self._tower, self._projector = tower.eval(), projector.eval()
+        self.width = int(projector.get_parameter("linear.weight").shape[0])
+        self.max_samples = tower.config.max_source_positions * 2 * MEL_HOP_SAMPLES
+        self._features = WhisperFeatureExtractor(feature_size=tower.config.num_mel_bins)
+        self._encode = Batcher(self._encode_batch, limit=BATCH_ROWS)
+
+    def encode(self, samples: Samples) -> Encoded:
+        """See ``Encoder.encode``; the last frame is completed with silence.
+
+        Raises:
+            AudioError: the window is longer than ``max_samples``.
+        """
+        if len(samples) > self.max_samples:
+            raise AudioError(
+                f"a window of {len(samples) / SAMPLE_RATE_HZ:.1f} s is too long for {self.name}, "
+                f"which takes {self.max_samples / SAMPLE_RATE_HZ:.0f} s at most"
+            )
+        rows = self._encode(samples)
+        frames = rows.float().cpu().numpy()
+        return Encoded(frames=frames, native=AudioEmbeddings(rows))
+
+    @torch.inference_mode()
+    def _encode_batch(self, windows: Sequence[Samples]) -> list[Tensor]:
+        """[T, D] of each window."""
+        counts = [-(-len(window) // HOP_SAMPLES) for window in windows]
+        longest = max(counts)
+        embedded = (
+            self._embed(self._mel(windows, longest), counts)
+            if longest
+            else torch.zeros(len(windows), 0, self.width)
+        )
+        self.trace.encodes += len(windows)
+        self.trace.encoded_frames += sum(counts)
+        return [row[:count].clone() for row, count in zip(embedded, counts, strict=True)]
+
+    def _mel(self, windows: Sequence[Samples], frames: int) -> Tensor:
+        """Log-mel spectrograms [B, mels, 100 a second], silence behind each window."""
+        length = min(frames * HOP_SAMPLES + SILENCE_SAMPLES, self.max_samples)
+        padded = [np.pad(window, (0, length - len(window))) for window in windows]
+        found = self._features(
+            padded,
+            sampling_rate=SAMPLE_RATE_HZ,
+            padding="longest",
+            truncation=False,
+            return_tensors="pt",
+        )
+        weight = self._tower.conv1.weight
+        mel: Tensor = found["input_features"].to(weight.device, weight.dtype)
+        return mel
+
+    def _embed(self, mel: Tensor, counts: Sequence[int]) -> Tensor:
+        """[B, T, D] of the longest window; rows behind a shorter one's end mean nothing."""
+        tower, longest = self._tower, 2 * max(counts)
+        states = nn.functional.gelu(tower.conv1(mel))
+        states = nn.functional.gelu(tower.conv2(states)).transpose(1, 2)[:, :longest]
+        states = states + tower.embed_positions.weight[:longest]
+        mask = _mask(counts, states) if min(counts) < max(counts) else None
+        for layer in tower.layers:
+            states = layer(states, mask)
+        pooled = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
+        embedded: Tensor = self._projector(tower.layer_norm(pooled))
+        return embedded
+
+
+def _mask(counts: Sequence[int], states: Tensor) -> Tensor:
+    """Added to attention scores [B, 1, 1, S]: nothing looks behind the end of a window."""
+    places = torch.arange(states.shape[1], device=states.device)
+    ends = 2 * torch.tensor(counts, device=states.device)
+    mask = torch.zeros(len(counts), states.shape[1], dtype=states.dtype, device=states.device)
+    mask.masked_fill_(places >= ends[:, None].clamp_min(1), torch.finfo(states.dtype).min)
+    return mask[:, None, None, :]

@@ -1,0 +1,177 @@
+"""Speech LLMs that answer a chat in which audio embeddings stand where tokens would.
+
+A conversation is text before the audio, the audio, and text behind it that ends where the model
+begins to answer. What of it need not be read again:
+
+- the text before the audio is read once for all ticks and sessions;
+- audio is read once per tick. It cannot be kept for the next tick: these encoders hear the whole
+  window, so with more audio every frame is another one;
+- decodings of one tick that differ in their terms, as the guard asks for, share both.
+
+Committed text is the beginning of the answer, so the answer cannot contradict it. A word's
+probability is that of the model that was told no terms: the text is read once more after the same
+audio and the untold question, which costs one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from a2p_engine.batching import Batcher
+from a2p_engine.encoders.base import AudioEmbeddings
+from a2p_engine.speech_llm.base import TimedWord
+from a2p_engine.speech_llm.greedy import GreedyDecoder, Past
+from a2p_engine.speech_llm.words import split_words, spread_words
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples
+
+# Fast speech is about 5 tokens a second; more than this is a loop.
+TOKENS_PER_S = 8
+SPARE_TOKENS = 16
+# Rows decoded together.
+BATCH_ROWS = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversation:
+    """Text around the audio, special tokens included.
+
+    Attributes:
+        before: up to the audio.
+        told: behind the audio, with terms; ends where the answer begins.
+        untold: the same without terms.
+    """
+
+    before: str
+    told: str
+    untold: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    audio: AudioEmbeddings
+    before: tuple[int, ...]
+    told: Sequence[int]
+    untold: Sequence[int]
+    committed: Sequence[int]
+    limit: int
+
+
+class AudioChat:
+    """Writes down audio in conversation with a language model; thread-safe, rows in batches."""
+
+    def __init__(
+        self,
+        decoder: GreedyDecoder,
+        tokenizer: Tokenizer,
+        *,
+        context_tokens: int,
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
+        """Put a loaded model's parts together.
+
+        Args:
+            decoder: the language model.
+            tokenizer: its byte-level tokenizer, special tokens included.
+            context_tokens: positions that the model was trained for.
+            batch_rows: answers written together.
+        """
+        self._decoder, self._tokenizer = decoder, tokenizer
+        self._context_tokens = context_tokens
+        self._beginnings: dict[tuple[int, ...], Past] = {}
+        self._answer = Batcher(self._answers, limit=batch_rows)
+
+    def tokens(self, text: str) -> list[int]:
+        """Token ids of a text; names of special tokens in it become those."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens say."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def budget_tokens(self, conversation: Conversation, samples: Samples, frames: int) -> int:
+        """Tokens that the context has left for terms."""
+        fixed = len(self.tokens(conversation.before)) + len(self.tokens(conversation.untold))
+        return max(0, self._context_tokens - fixed - frames - answer_tokens(samples))
+
+    def write(
+        self,
+        audio: AudioEmbeddings,
+        conversation: Conversation,
+        *,
+        samples: Samples,
+        committed: str,
+    ) -> tuple[TimedWord, ...]:
+        """The answer's words, the committed ones first, with estimated times.
+
+        Args:
+            audio: the encoder's pass over the samples.
+            conversation: what the model is asked.
+            samples: float32 [n], the window's audio.
+            committed: text that the answer has to begin with.
+        """
+        if not len(audio.rows):
+            return ()
+        said = self.tokens(harmless(committed))
+        row = _Row(
+            audio=audio,
+            before=tuple(self.tokens(conversation.before)),
+            told=self.tokens(conversation.told),
+            untold=self.tokens(conversation.untold),
+            committed=said,
+            limit=max(0, answer_tokens(samples) - len(said)),
+        )
+        tokens, probabilities = self._answer(row)
+        return spread_words(split_words(tokens, probabilities, self.text), samples)
+
+    def _answers(self, rows: Sequence[_Row]) -> list[tuple[list[int], list[float]]]:
+        pasts = self._heard(rows)
+        decoder = self._decoder
+        asked = [decoder.embed([*row.told, *row.committed]) for row in rows]
+        written = decoder.write(pasts, asked, [row.limit for row in rows])
+        texts = [[*row.committed, *new] for row, new in zip(rows, written, strict=True)]
+        told = [at for at, text in enumerate(texts) if text]
+        scores = decoder.score(
+            [pasts[at] for at in told],
+            [rows[at].untold for at in told],
+            [texts[at] for at in told],
+        )
+        probabilities: list[list[float]] = [[] for _ in rows]
+        for at, found in zip(told, scores, strict=True):
+            probabilities[at] = found
+        return list(zip(texts, probabilities, strict=True))
+
+    def _heard(self, rows: Sequence[_Row]) -> list[Past]:
+        """What each row has read up to the end of its audio, read now unless it was kept."""
+        fresh = [row for row in rows if row.before not in row.audio.kept]
+        self._decoder.trace.reused_tokens += sum(
+            row.audio.kept[row.before].length for row in rows if row.before in row.audio.kept
+        )
+        if fresh:
+            beginnings = [self._beginning(row.before) for row in fresh]
+            read = self._decoder.read(beginnings, [row.audio.rows for row in fresh])
+            for row, past in zip(fresh, read, strict=True):
+                row.audio.kept[row.before] = past
+        return [row.audio.kept[row.before] for row in rows]
+
+    def _beginning(self, tokens: tuple[int, ...]) -> Past:
+        if tokens in self._beginnings:
+            self._decoder.trace.reused_tokens += len(tokens)
+        else:
+            read = self._decoder.read([Past()], [self._decoder.embed(tokens)])
+            self._beginnings[tokens] = read[0]
+        return self._beginnings[tokens]
+
+
+def answer_tokens(samples: Samples) -> int:
+    """Most tokens of an answer to audio of this length."""
+    return int(TOKENS_PER_S * len(samples) / SAMPLE_RATE_HZ) + SPARE_TOKENS
+
+
+def harmless(text: str) -> str:
+    """Somebody's text without names of special tokens, which would end a turn."""
+    return text.replace("<|", "< |")

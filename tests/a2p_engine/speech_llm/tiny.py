@@ -1,0 +1,89 @@
+"""Speech models of a few thousand random numbers, with the real models' special tokens."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    Qwen2AudioConfig,
+    Qwen2AudioEncoderConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2Config,
+)
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+QWEN_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|AUDIO|>",
+    "<|audio_bos|>",
+    "<|audio_eos|>",
+)
+MERGES = (("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("i", "n"), ("e", "r"))
+
+
+def tokenizer(*special: str) -> Tokenizer:
+    """Byte-level BPE as Qwen's, with five merges; special tokens get the last ids."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = [*alphabet, *(left + right for left, right in MERGES)]
+    made = Tokenizer(
+        models.BPE(vocab={text: at for at, text in enumerate(vocabulary)}, merges=list(MERGES))
+    )
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(text, special=True) for text in special or QWEN_SPECIAL])
+    return made
+
+
+def qwen2_audio_config(made: Tokenizer) -> Qwen2AudioConfig:
+    """Two layers each, width 32, four seconds of audio."""
+    ends = made.token_to_id("<|im_end|>")
+    return Qwen2AudioConfig(
+        audio_config=Qwen2AudioEncoderConfig(
+            num_mel_bins=16,
+            encoder_layers=2,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=48,
+            d_model=24,
+            max_source_positions=200,
+        ),
+        text_config=Qwen2Config(
+            vocab_size=made.get_vocab_size(),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=768,
+            bos_token_id=None,
+            eos_token_id=ends,
+            pad_token_id=ends,
+        ),
+        audio_token_index=made.token_to_id("<|AUDIO|>"),
+    )
+
+
+def qwen2_audio(made: Tokenizer, seed: int = 10) -> Qwen2AudioForConditionalGeneration:
+    """Random weights, large enough for the text to depend on what is heard.
+
+    Nothing but letters, spaces and the end of a turn is likelier than even.
+    """
+    torch.manual_seed(seed)
+    model = Qwen2AudioForConditionalGeneration(qwen2_audio_config(made)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and "embed_positions" not in name:
+                weight.mul_(6.0)
+        written = [*"abcdefghij", "Ġ", "Ġt", "Ġthe", "in", "er"]
+        likely = [made.token_to_id(text) for text in (*written, "<|im_end|>")]
+        kept = torch.zeros(made.get_vocab_size(), 1)
+        kept[likely] = 1.0
+        kept[likely[-1]] = 0.8  # answers of some words
+        model.lm_head.weight.mul_(kept)
+    return model

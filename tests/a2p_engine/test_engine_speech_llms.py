@@ -1,0 +1,98 @@
+"""The engine with a speech LLM whose encoder is its own: one pass per tick, whoever asks."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from a2p_engine.audio import read_audio
+from a2p_engine.encoders.qwen2_audio import Qwen2AudioEncoder
+from a2p_engine.engine import WEIGHTS, Engine, EngineSettings
+from a2p_engine.errors import ModelError
+from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
+from a2p_engine.retriever.calibration import Calibration
+from a2p_engine.retriever.folded import fold
+from a2p_engine.retriever.phoneme_ctc import CTCConfig, PhonemeCTC
+from a2p_engine.retriever.pronunciation import Pronouncer
+from a2p_engine.retriever.retriever import Retriever
+from a2p_engine.retriever.spotter import MatchCosts
+from a2p_engine.speech_llm.qwen2_audio import Qwen2AudioSpeechLLM
+from a2p_engine.types import SessionOptions, StepRequest, StepResult, Term
+from tests.a2p_engine.speech_llm import tiny
+
+RECORDING = Path(__file__).parents[2] / "examples" / "data" / "ward_round.flac"
+TOKENIZER = tiny.tokenizer()
+HALF_SECOND = 8_000
+
+
+def _speech_llm() -> tuple[Qwen2AudioEncoder, Qwen2AudioSpeechLLM]:
+    model = tiny.qwen2_audio(TOKENIZER)
+    inner = model.model
+    encoder = Qwen2AudioEncoder(inner.audio_tower, inner.multi_modal_projector, name="tiny")
+    return encoder, Qwen2AudioSpeechLLM(model, TOKENIZER, encoder)
+
+
+def _retriever(llm: Qwen2AudioSpeechLLM) -> Retriever:
+    """Untrained heads on frames of width 32, 25 a second."""
+    torch.manual_seed(1)
+    return Retriever(
+        head=fold(AttentionRetriever(AttentionConfig(width=32, heads=4)).eval()),
+        ctc=PhonemeCTC(CTCConfig(frame_width=32, pool=1, width=16, groups=2)).eval(),
+        calibration=Calibration.load(WEIGHTS / "whisper-base-en" / "calibration.json"),
+        costs=MatchCosts(),
+        embeddings=torch.from_numpy(llm.token_embeddings()),
+        tokenize=llm.tokenize,
+        pronouncer=Pronouncer(),
+    )
+
+
+def _step(engine: Engine, session: str, tick: int, *, final: bool = False) -> StepResult:
+    samples = read_audio(RECORDING)[16_000:]
+    begin = tick * HALF_SECOND
+    return engine.step(
+        StepRequest(
+            session=session,
+            segment_id=0,
+            samples=samples[begin : begin + HALF_SECOND],
+            start_sample=0,
+            final=final,
+            committed="",
+        )
+    )
+
+
+def test_retriever_and_speech_llm_share_one_encoder_pass_per_tick() -> None:
+    """Twelve frames more each tick, encoded once, however often the guard has it decoded."""
+    encoder, llm = _speech_llm()
+    engine = Engine(encoder=encoder, speech_llm=llm, new_retriever=lambda: _retriever(llm))
+    options = SessionOptions(language="en", threshold=0.0, top_k=3)
+    session, info = engine.open(options, [Term(text="apixaban"), Term(text="heparin")])
+    assert (info.terms, info.rejected) == (2, ())
+    for tick in range(4):
+        before = encoder.trace.copy()
+        result = _step(engine, session, tick, final=tick == 3)
+        done = encoder.trace - before
+        assert done.encodes == 1
+        assert done.encoded_frames == -(-(tick + 1) * HALF_SECOND // 640)
+        assert {hit.term for hit in result.terms} & {"apixaban", "heparin"}
+        assert result.text
+
+
+def test_without_retriever_weights_captions_go_on_and_terms_are_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each term is told why, the log says it once, and an index is an error."""
+    monkeypatch.setattr("a2p_engine.engine.build_speech_llm", lambda *_: _speech_llm())
+    with caplog.at_level(logging.WARNING):
+        engine = Engine.load(EngineSettings(speech_llm="qwen2-audio"))
+    assert caplog.text.count("no retriever is shipped for its encoder") == 1
+    session, info = engine.open(SessionOptions(language="en"), [Term(text="apixaban")])
+    assert info.terms == 0
+    assert [term for term, _ in info.rejected] == ["apixaban"]
+    assert "--retriever" in info.rejected[0][1]
+    assert _step(engine, session, 0, final=True).text
+    with pytest.raises(ModelError, match="--retriever"):
+        engine.load_index(Path("any.a2pi"))
