@@ -115,11 +115,15 @@ async def _levels(
 
     common.note("warming up")
     await level(url, recordings, 1, type(load)(seconds=5.0, glossary=load.glossary), meter)
-    levels = []
-    async for found in rise(url, recordings, numbers, load, bound, meter):
-        levels.append(found)
-        final = found.final_s or {}
-        common.note(f"{found.sessions} sessions: final p95 {final.get('p95', '-')} s")
+    levels: list[Level] = []
+    try:
+        async for found in rise(url, recordings, numbers, load, bound, meter):
+            levels.append(found)
+            final = found.final_s or {}
+            common.note(f"{found.sessions} sessions: final p95 {final.get('p95', '-')} s")
+    except asyncio.CancelledError:  # Ctrl-C: what was measured is worth minutes
+        if not levels:
+            raise
     return levels
 
 

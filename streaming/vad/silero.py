@@ -25,17 +25,21 @@ class SileroDetector:
 
     frame_samples = 512
 
+    _context: Samples
+    _hidden: Samples
+    _cell: Samples
+
     def __init__(self) -> None:
         self._network = _network()
         self.reset()
 
     def __call__(self, frames: Samples) -> list[float]:
         """See ``VoiceActivityDetector``."""
-        sound = frames.any(axis=1)
-        if sound.all():
+        sound = [bool(frame.any()) for frame in frames]
+        if all(sound):
             self._zeros = 0
             return self._run(frames) if len(frames) else []
-        return [self._hear(frame, bool(heard)) for frame, heard in zip(frames, sound, strict=True)]
+        return [self._hear(frame, heard) for frame, heard in zip(frames, sound, strict=True)]
 
     def trivial(self, audio: Samples) -> bool:
         """See ``VoiceActivityDetector``."""
