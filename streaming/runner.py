@@ -100,6 +100,8 @@ class SessionRunner:
 
     async def _take(self, data: bytes) -> float:
         async with self._receiving:
+            if self._core.finishing:
+                return 0.0  # it was under way; a decoder takes nothing after its end
             audio = await self._decode(data)
             await self._receive(audio)
             return len(audio) / SAMPLE_RATE_HZ

@@ -307,6 +307,25 @@ async def test_finals_come_before_the_server_stops(serving: Serving) -> None:
     assert deltas(events) == transcripts(events) != []
 
 
+async def test_audio_that_is_under_way_when_the_server_stops(
+    serving: Serving, engine: FakeEngine
+) -> None:
+    """Comes too late, and does no harm to the transcript that is still being made."""
+    engine.step_s = 0.5
+    async with serving() as server, dialled(server) as connection:
+        await append(connection, at_rate(tone(2), 24_000))
+        events = await until(connection, "input_audio_buffer.speech_started")
+        stopping = asyncio.create_task(server.stop())
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    await append(connection, at_rate(tone(0.1), 24_000))
+                    events.append(await connection.recv())
+        await stopping
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
+    assert deltas(events) == transcripts(events) != []
+
+
 async def test_a_key_in_the_header(serving: Serving, tmp_path: Path) -> None:
     """As the package sends it; without the right one there is no connection."""
     key = new_key("meeting")
