@@ -232,7 +232,7 @@ class _Reader:
         self._done = False  # the thread has ended
         self._decoded: list[Samples] = []
         self._fresh = 0  # samples in it
-        self._error: AudioError | None = None
+        self._error: Exception | None = None
         threading.Thread(target=self._work, name="container", daemon=True).start()
 
     def feed(self, data: bytes) -> Samples:
@@ -289,7 +289,7 @@ class _Reader:
                 self._decoded.append(piece)
                 if self._fresh > MAX_MESSAGE_S * SAMPLE_RATE_HZ:
                     raise AudioError(f"a message holds more than {MAX_MESSAGE_S:g} s of audio")
-        except AudioError as error:
+        except Exception as error:  # whatever it is, whoever waits has to be told
             self._error = error
         finally:
             with self._changed:

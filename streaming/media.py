@@ -9,8 +9,10 @@ from typing import Protocol
 
 import av
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from a2p_engine.errors import AudioError
@@ -88,7 +90,7 @@ def pieces(
         with av.open(
             source, "r", container, metadata_errors="ignore", container_options=chosen
         ) as file:
-            if not file.streams.audio or file.streams.audio[0].codec_context.name not in CODECS:
+            if not any(_decodable(stream) for stream in file.streams.audio[:1]):
                 raise AudioError("the file holds no audio")
             resampler = AudioResampler("fltp", None, SAMPLE_RATE_HZ, piece_samples)
             for frame in _frames(file):
@@ -96,6 +98,11 @@ def pieces(
             yield from map(to_samples, resampler.resample(None))
     except (av.FFmpegError, ValueError) as error:
         raise AudioError(f"the file cannot be read as audio; accepted: {NAMES}") from error
+
+
+def _decodable(stream: AudioStream) -> bool:
+    codec: AudioCodecContext | None = stream.codec_context  # None of a codec that nobody knows
+    return codec is not None and codec.name in CODECS
 
 
 def _frames(file: InputContainer) -> Iterator[AudioFrame]:

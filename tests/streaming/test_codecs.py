@@ -49,7 +49,8 @@ FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_du
 def encode(kind: str, duration_s: float = 3.0, layout: str = "mono", **options: str) -> bytes:
     """A stream of the kind with the chirp in it."""
     container, codec, rate_hz = KINDS[kind]
-    options = options or (FRAGMENTED if kind == "mp4" else {"page_duration": "20000"})
+    usual = {"mp4": FRAGMENTED, "ogg, opus": {"page_duration": "20000"}}
+    options = options or usual.get(kind, {})
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=rate_hz, layout=layout)
@@ -146,6 +147,24 @@ def test_a_container_without_audio_is_an_error() -> None:
         output.mux([*stream.encode(picture), *stream.encode(None)])
     with pytest.raises(AudioError, match="holds no audio"):
         whole(ContainerDecoder(), file.getvalue())
+
+
+def test_a_codec_that_nobody_knows_is_an_error() -> None:
+    """Its name was damaged on the way."""
+    data = encode("webm").replace(b"A_OPUS", b"A_OPUZ")
+    with pytest.raises(AudioError, match="holds no audio"):
+        whole(ContainerDecoder(), data)
+
+
+def test_an_unforeseen_error_reaches_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not lost with the thread."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(media, "pieces", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        ContainerDecoder().decode(encode("webm"))
 
 
 def test_what_comes_after_an_error_gives_the_error_again() -> None:
