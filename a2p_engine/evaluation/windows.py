@@ -7,16 +7,21 @@ import numpy as np
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 WINDOW_SAMPLES = 28 * SAMPLE_RATE_HZ
-_SEARCHED_SAMPLES = 8 * SAMPLE_RATE_HZ  # the end of a window, in which it is cut
+_SEARCHED = 2 / 7  # the end of a window, in which it is cut
 _FRAME_SAMPLES = SAMPLE_RATE_HZ // 50
 
 
-def windows(samples: Samples) -> list[Samples]:
-    """The recording whole, or cut where it is quietest for 200 ms so that no piece exceeds 28 s."""
+def windows(samples: Samples, longest: int = WINDOW_SAMPLES) -> list[Samples]:
+    """The recording whole, or cut where it is quietest for 200 ms so that no piece is too long.
+
+    Args:
+        samples: float32 [n].
+        longest: samples of a piece at most, 28 s unless told.
+    """
     pieces: list[Samples] = []
-    while len(samples) > WINDOW_SAMPLES:
-        begin = WINDOW_SAMPLES - _SEARCHED_SAMPLES
-        cut = begin + _quietest(samples[begin:WINDOW_SAMPLES])
+    while len(samples) > longest:
+        begin = longest - round(longest * _SEARCHED)
+        cut = begin + _quietest(samples[begin:longest])
         pieces.append(samples[:cut])
         samples = samples[cut:]
     return [*pieces, samples]

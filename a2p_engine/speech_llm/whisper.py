@@ -17,7 +17,7 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
 from a2p_engine.batching import Batcher
 from a2p_engine.encoders.whisper import MAX_SAMPLES, WhisperEncoder
 from a2p_engine.encoders.whisper_tables import token_embeddings
-from a2p_engine.prompt import Prompt, build_prompt
+from a2p_engine.prompt import GLOSSARY, Prompt, Wording, build_prompt
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
 from a2p_engine.types import SAMPLE_RATE_HZ
 
@@ -60,9 +60,10 @@ class WhisperSpeechLLM:
     retriever_weights = "whisper-base-en"
     retriever_languages: tuple[str, ...] = ("en",)
 
-    def __init__(self, name: str, encoder: WhisperEncoder) -> None:
+    def __init__(self, name: str, encoder: WhisperEncoder, wording: Wording = GLOSSARY) -> None:
         """Share the model that ``encoder`` has loaded."""
         self.name = name
+        self._wording = wording
         self._directory = encoder.directory
         self._whisper = encoder.model
         self._tokenizer = lru_cache(maxsize=None)(self._new_tokenizer)
@@ -79,7 +80,9 @@ class WhisperSpeechLLM:
             request.terms,
             budget_tokens=PROMPT_TOKENS,
             count_tokens=lambda text: len(tokenizer.encode(" " + text)),
+            wording=self._wording,
         )
+        prompt = replace(prompt, context=request.context)
         tokens = self._generate(request, tokenizer, prompt)
         words = self._words(request, tokenizer, tokens)
         return Hypothesis(words=words, language=language, prompt=prompt)
@@ -104,9 +107,7 @@ class WhisperSpeechLLM:
         """Text tokens of the whole window, the committed ones first."""
         start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         committed = tokenizer.encode(" " + request.committed) if request.committed else []
-        previous: list[int] = []
-        if prompt.text:
-            previous = [tokenizer.sot_prev, *tokenizer.encode(" " + prompt.text)]
+        previous = previous_text(prompt, tokenizer)
         given = [*previous, *start, *committed]
         room = int(TOKENS_PER_S * len(request.samples) / SAMPLE_RATE_HZ) + SPARE_TOKENS
         most = min(MAX_TOKENS, len(given) + max(1, room - len(committed)))
@@ -160,6 +161,18 @@ class WhisperSpeechLLM:
             for text, (low, high) in zip(texts, itertools.pairwise(boundaries), strict=False)
         ]
         return tuple(_with_punctuation(words))
+
+
+def previous_text(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
+    """What Whisper is told: the end of what was written before, then the terms.
+
+    Terms go last, next to what the model writes, and have their room first.
+    """
+    terms = tokenizer.encode(" " + prompt.text) if prompt.text else []
+    context = tokenizer.encode(" " + prompt.context) if prompt.context else []
+    before = context[max(0, len(context) + len(terms) - PROMPT_TOKENS) :]
+    told = [*before, *terms]
+    return [tokenizer.sot_prev, *told] if told else []
 
 
 def _token_starts(

@@ -191,6 +191,37 @@ def compare(
         evaluation_tables.show_comparison(compared)
 
 
+@eval_app.command("prompts")
+def prompts(
+    manifest: ManifestsOption,
+    wrong: Annotated[
+        int, typer.Option(min=1, help="Terms of other recordings that are told as well.")
+    ] = 8,
+    piece: Annotated[
+        float, typer.Option(min=1, max=28, help="Cut recordings into pieces of so many seconds.")
+    ] = 28,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+    limit: LimitOption = None,
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Compare forms of Whisper's prompt: a list, a glossary, a sentence, with earlier text."""
+    from a2p_engine.evaluation import prompt_forms
+    from a2p_engine.manifest import read_manifest
+
+    recordings = [one for path in manifest for one in read_manifest(path)[:limit]]
+    request = prompt_forms.Request(
+        speech_llm=speech_llm, device=device, wrong=wrong, piece_s=piece, seed=seed
+    )
+    with _progress(len(recordings)) as advance:
+        compared = prompt_forms.run(recordings, request, advance)
+    if as_json:
+        print(json.dumps(compared.json(), indent=1))
+    else:
+        evaluation_tables.show_forms(compared)
+
+
 @eval_app.command("nonspeech")
 def nonspeech(
     glossary: Annotated[Path, typer.Option("--glossary", "-g", help="Terms.")],

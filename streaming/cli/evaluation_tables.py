@@ -10,6 +10,7 @@ from streaming.cli import common
 if TYPE_CHECKING:
     from a2p_engine.evaluation.bootstrap import Estimate
     from a2p_engine.evaluation.compare import Compared
+    from a2p_engine.evaluation.prompt_forms import ComparedForms
     from a2p_engine.evaluation.retrieval_report import Recall, Result
     from a2p_engine.evaluation.retrieval_run import Report
 
@@ -66,6 +67,28 @@ def show_comparison(compared: Compared) -> None:
             interval(result.false_per_hour, 1),
             interval(result.added_per_hour, 1),
             result.prompted,
+            result.seconds,
+        )
+        for result in compared.results
+    ]
+    common.show_table(columns, rows)
+
+
+def show_forms(compared: ComparedForms) -> None:
+    """A row for each form of a prompt; rates in percent."""
+    print(f"{len(compared.recordings)} recordings, 95 % intervals in brackets")
+    columns = (
+        "told", "form", "WER %", "U-WER %", "B-WER %", "false terms", "recited", "s a recording",
+    )  # fmt: skip
+    rows = [
+        (
+            result.form.told.replace("_", " "),
+            result.form.name,
+            interval(result.wer, 2, 100),
+            interval(result.u_wer, 2, 100),
+            interval(result.b_wer, 2, 100),
+            result.false_insertions,
+            result.recited,
             result.seconds,
         )
         for result in compared.results

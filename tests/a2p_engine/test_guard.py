@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
-from a2p_engine.guard import Guard, Span, echoes, loops, without_loop
+from a2p_engine.guard import Guard, Span, echoes, loops, strange, without_loop
 from a2p_engine.prompt import Prompt
 from a2p_engine.retriever.evidence import Fit
 from a2p_engine.selection import Candidate
@@ -294,3 +294,67 @@ def test_a_text_that_is_all_repetition_is_a_loop() -> None:
     """By its compression, as in Whisper's own decoder."""
     assert loops("it was the best of times, " * 5)
     assert not loops("it was the best of times, it was the worst of times")
+
+
+def _sentence(text: str, terms: Sequence[str], probabilities: Sequence[float]) -> Hypothesis:
+    written = _written(text, terms, {})
+    pairs = zip(written.words, probabilities, strict=True)
+    return replace(written, words=tuple(replace(word, probability=p) for word, p in pairs))
+
+
+ENGLISH = _sentence("The meeting approved the budget", ["budget"], [0.0, 0.6, 0.6, 0.4, 0.1])
+SPANISH = _sentence("El ayuntamiento aprobó el presupuesto", [], [0.9, 0.9, 0.9, 0.9, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("told", "own", "kept"),
+    [
+        (ENGLISH, SPANISH, SPANISH),
+        # Its own text is no better: it mumbles in any language.
+        (ENGLISH, _sentence("El ayunta mi", [], [0.4, 0.4, 0.4]), ENGLISH),
+        (ENGLISH, _sentence("", [], []), ENGLISH),
+    ],
+)
+def test_a_prompt_that_changes_the_language_is_dropped(
+    told: Hypothesis, own: Hypothesis, kept: Hypothesis
+) -> None:
+    """The model would hardly write the told text untold; its own stays where it is surer of it."""
+    asked = []
+
+    def decode(offered: Sequence[Candidate]) -> Hypothesis:
+        asked.append(len(offered))
+        return told if offered else own
+
+    assert Guard().write([_offer("budget")], decode).words == kept.words
+    assert asked == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [
+        (0.9, 0.9, 0.9, 0.9, 0.0),  # only the term is what it would not write
+        (0.4, 0.4, 0.4, 0.4, 0.0),  # unsure of all, as of mumbling
+        (0.0, 0.9, 0.9, 0.9, 0.0),  # one odd word
+    ],
+)
+def test_an_unlikely_term_does_not_make_a_text_strange(probabilities: tuple[float, ...]) -> None:
+    """That is what terms are told for; it is decoded once."""
+    hypothesis = replace(ENGLISH, words=_sentence(
+        "The meeting approved the budget", ["budget"], probabilities
+    ).words)  # fmt: skip
+    assert not strange(hypothesis)
+    assert strange(ENGLISH)
+
+
+def test_a_text_in_another_script_is_decoded_again() -> None:
+    """However sure the model is; unless its own text is in that script too."""
+    told = replace(_written("Good morning everybody", ["Zoom"], {}), language="ru")
+    own = replace(_written("Доброе утро", [], {}), language="ru")
+    assert Guard().write([_offer("Zoom")], lambda o: told if o else own).words == own.words
+    same = replace(_written("Good morning", [], {}), language="ru")
+    assert Guard().write([_offer("Zoom")], lambda o: told if o else same).words == told.words
+
+
+def test_nothing_is_strange_that_was_not_told() -> None:
+    """There would be nothing to leave out."""
+    assert not strange(replace(ENGLISH, prompt=Prompt(text="", terms=(), trimmed=0)))

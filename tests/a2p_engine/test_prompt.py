@@ -1,8 +1,10 @@
-"""The prompt names what fits and reports what does not."""
+"""The prompt names what fits, in the words of the model's family, and reports what does not."""
 
 from __future__ import annotations
 
-from a2p_engine.prompt import build_prompt
+import pytest
+
+from a2p_engine.prompt import BARE_LIST, GLOSSARY, SENTENCE, PromptTemplate, build_prompt, pairs
 
 
 def _words(text: str) -> int:
@@ -19,7 +21,7 @@ def test_everything_fits() -> None:
 def test_the_least_probable_are_trimmed_and_counted() -> None:
     """A budget of three words has room for two terms."""
     prompt = build_prompt(["a", "b", "c", "d"], budget_tokens=3, count_tokens=_words)
-    assert (prompt.terms, prompt.trimmed) == (("a", "b"), 2)
+    assert (prompt.text, prompt.terms, prompt.trimmed) == ("Glossary: a, b.", ("a", "b"), 2)
 
 
 def test_no_terms_no_prompt() -> None:
@@ -27,3 +29,35 @@ def test_no_terms_no_prompt() -> None:
     assert build_prompt([], budget_tokens=9, count_tokens=_words).text == ""
     nothing = build_prompt(["a"], budget_tokens=1, count_tokens=_words)
     assert (nothing.text, nothing.trimmed) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("wording", "text"),
+    [
+        (BARE_LIST, "apixaban, INR."),
+        (GLOSSARY, "Glossary: apixaban, INR."),
+        (SENTENCE, "The speaker talks about apixaban, INR."),
+        (PromptTemplate(opening="Terms:\n- ", joint="\n- "), "Terms:\n- apixaban\n- INR"),
+    ],
+)
+def test_the_wording_is_the_models(wording: PromptTemplate, text: str) -> None:
+    """To the letter."""
+    built = build_prompt(
+        ["apixaban", "INR"], budget_tokens=20, count_tokens=_words, wording=wording
+    )
+    assert built.text == text
+
+
+def test_a_translator_is_told_of_pairs() -> None:
+    """Source and target count towards the room; what is written is the target."""
+    sources, targets = ["heart attack", "INR", "stroke"], ["Herzinfarkt", "INR", "Schlaganfall"]
+    assert pairs(sources, targets) == ["heart attack: Herzinfarkt", "INR", "stroke: Schlaganfall"]
+    prompt = build_prompt(targets, sources=sources, budget_tokens=5, count_tokens=_words)
+    assert prompt.text == "Glossary: heart attack: Herzinfarkt, INR."
+    assert (prompt.terms, prompt.trimmed) == (("Herzinfarkt", "INR"), 1)
+
+
+def test_pairs_need_both_sides() -> None:
+    """A list that is too short is a mistake of the caller, not a shorter prompt."""
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        build_prompt(["a", "b"], sources=["a"], budget_tokens=9, count_tokens=_words)
