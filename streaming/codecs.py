@@ -100,7 +100,7 @@ class OpusDecoder:
         self._codec = codec
         self._codec.layout = "mono"  # stereo packets are mixed by the codec
         self._codec.sample_rate = 48_000
-        self._resampler = AudioResampler("fltp", None, SAMPLE_RATE_HZ)
+        self._resampler = AudioResampler("flt", None, SAMPLE_RATE_HZ)
         self._latest: AudioFrame | None = None
         self._damaged = 0
 

@@ -35,6 +35,7 @@ OPTIONS = {
     "protocol_whitelist": "none",
     "codec_whitelist": ",".join(sorted(CODECS)),  # a picture in it is not even looked at
 }
+MAX_CHANNELS = 8  # of more, PyAV reads planes that are not there
 NAMES = "wav, flac, mp3, m4a, mp4, mpeg, ogg, webm and others"
 
 
@@ -92,7 +93,7 @@ def pieces(
         ) as file:
             if not any(_decodable(stream) for stream in file.streams.audio[:1]):
                 raise AudioError("the file holds no audio")
-            resampler = AudioResampler("fltp", None, SAMPLE_RATE_HZ, piece_samples)
+            resampler = AudioResampler("flt", None, SAMPLE_RATE_HZ, piece_samples)
             for frame in _frames(file):
                 yield from map(to_samples, resampler.resample(frame))
             yield from map(to_samples, resampler.resample(None))
@@ -115,13 +116,16 @@ def _frames(file: InputContainer) -> Iterator[AudioFrame]:
             continue
         for frame in frames:
             assert isinstance(frame, AudioFrame)  # the stream is one of audio
+            if frame.layout.nb_channels > MAX_CHANNELS:
+                raise AudioError(f"the audio has over {MAX_CHANNELS} channels")
             frame.pts = None  # gaps in a file's clock are not audio
             yield frame
 
 
 def to_samples(frame: AudioFrame) -> Samples:
-    """The mean of a frame's channels; planes of float32."""
+    """The mean of a frame's channels, which are packed float32."""
     # A NaN would poison the detector's memory for good. FFmpeg would add channels up, and clip.
-    finite = np.nan_to_num(frame.to_ndarray(), nan=0.0, posinf=1.0, neginf=-1.0)
-    mono: Samples = np.clip(finite.mean(axis=0), -1.0, 1.0).astype(np.float32, copy=False)
+    values = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+    finite = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=-1.0)
+    mono: Samples = np.clip(finite.mean(axis=1), -1.0, 1.0).astype(np.float32, copy=False)
     return mono

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import struct
 import threading
 import tracemalloc
 from fractions import Fraction
@@ -147,6 +148,22 @@ def test_a_container_without_audio_is_an_error() -> None:
         output.mux([*stream.encode(picture), *stream.encode(None)])
     with pytest.raises(AudioError, match="holds no audio"):
         whole(ContainerDecoder(), file.getvalue())
+
+
+@pytest.mark.parametrize(("channels", "accepted"), [(1, True), (8, True), (9, False), (29, False)])
+def test_channels_are_mixed_up_to_a_number(channels: int, accepted: bool) -> None:
+    """More would crash the process: PyAV reads planes that are not there."""
+    header = struct.pack(">4s5I", b".snd", 24, 0xFFFFFFFF, 3, 16_000, channels)
+    samples = np.full((3200, channels), 8192, ">i2")
+    samples[:, 0] = 0
+    data = header + samples.tobytes()
+    if accepted:
+        decoded = whole(ContainerDecoder(), data)
+        np.testing.assert_allclose(decoded, 0.25 * (channels - 1) / channels, atol=1e-6)
+        assert len(decoded) == 3200
+    else:
+        with pytest.raises(AudioError, match="over 8 channels"):
+            whole(ContainerDecoder(), data)
 
 
 def test_a_codec_that_nobody_knows_is_an_error() -> None:
