@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
 
 from a2p_engine.batching import Batcher
 from a2p_engine.encoders.base import AudioEmbeddings, Encoded
+from a2p_engine.encoders.whisper_tower import tower_states
 from a2p_engine.errors import AudioError
 from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
@@ -60,14 +62,34 @@ class Qwen2AudioEncoder:
         Raises:
             AudioError: the window is longer than ``max_samples``.
         """
+        self._check(samples)
+        rows = self._encode(samples)
+        frames = rows.float().cpu().numpy()
+        return Encoded(frames=frames, native=AudioEmbeddings(rows))
+
+    @torch.inference_mode()
+    def padded_frames(self, samples: Samples) -> npt.NDArray[np.float32]:
+        """Frames [T, D] of a whole window, those of the silence behind the audio included.
+
+        The published heads were trained on them: a word that was not said may look there.
+
+        Raises:
+            AudioError: the window is longer than ``max_samples``.
+        """
+        self._check(samples)
+        mel = self._mel([samples], self.max_samples // HOP_SAMPLES)
+        longest = mel.shape[2] // 2
+        real = -(-len(samples) // (2 * MEL_HOP_SAMPLES))
+        embedded = self._embed(mel, [min(real, longest)], longest)
+        frames: npt.NDArray[np.float32] = embedded[0].float().cpu().numpy()
+        return frames
+
+    def _check(self, samples: Samples) -> None:
         if len(samples) > self.max_samples:
             raise AudioError(
                 f"a window of {len(samples) / SAMPLE_RATE_HZ:.1f} s is too long for {self.name}, "
                 f"which takes {self.max_samples / SAMPLE_RATE_HZ:.0f} s at most"
             )
-        rows = self._encode(samples)
-        frames = rows.float().cpu().numpy()
-        return Encoded(frames=frames, native=AudioEmbeddings(rows))
 
     @torch.inference_mode()
     def _encode_batch(self, windows: Sequence[Samples]) -> list[Tensor]:
@@ -75,7 +97,7 @@ class Qwen2AudioEncoder:
         counts = [-(-len(window) // HOP_SAMPLES) for window in windows]
         longest = max(counts)
         embedded = (
-            self._embed(self._mel(windows, longest), counts)
+            self._embed(self._mel(windows, longest), [2 * count for count in counts])
             if longest
             else torch.zeros(len(windows), 0, self.width)
         )
@@ -98,24 +120,9 @@ class Qwen2AudioEncoder:
         mel: Tensor = found["input_features"].to(weight.device, weight.dtype)
         return mel
 
-    def _embed(self, mel: Tensor, counts: Sequence[int]) -> Tensor:
-        """[B, T, D] of the longest window; rows behind a shorter one's end mean nothing."""
-        tower, longest = self._tower, 2 * max(counts)
-        states = nn.functional.gelu(tower.conv1(mel))
-        states = nn.functional.gelu(tower.conv2(states)).transpose(1, 2)[:, :longest]
-        states = states + tower.embed_positions.weight[:longest]
-        mask = _mask(counts, states) if min(counts) < max(counts) else None
-        for layer in tower.layers:
-            states = layer(states, mask)
-        pooled = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
-        embedded: Tensor = self._projector(tower.layer_norm(pooled))
+    def _embed(self, mel: Tensor, counts: Sequence[int], longest: int | None = None) -> Tensor:
+        """[B, T, D] for numbers of states; rows behind a window's end are of silence."""
+        states = tower_states(self._tower, mel, counts, longest)
+        pooled = self._tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
+        embedded: Tensor = self._projector(self._tower.layer_norm(pooled))
         return embedded
-
-
-def _mask(counts: Sequence[int], states: Tensor) -> Tensor:
-    """Added to attention scores [B, 1, 1, S]: nothing looks behind the end of a window."""
-    places = torch.arange(states.shape[1], device=states.device)
-    ends = 2 * torch.tensor(counts, device=states.device)
-    mask = torch.zeros(len(counts), states.shape[1], dtype=states.dtype, device=states.device)
-    mask.masked_fill_(places >= ends[:, None].clamp_min(1), torch.finfo(states.dtype).min)
-    return mask[:, None, None, :]

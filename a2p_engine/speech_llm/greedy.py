@@ -167,6 +167,8 @@ class GreedyDecoder:
             rows: tokens that they read before the text; at least one.
             texts: the tokens in question.
         """
+        if not pasts:  # nobody in the batch said anything
+            return []
         stacked = _Rows(pasts, self.device)
         whole = [self.embed([*row, *text]) for row, text in zip(rows, texts, strict=True)]
         hidden = self._forward(stacked, whole)

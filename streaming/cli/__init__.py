@@ -19,6 +19,7 @@ from streaming.cli import (
     glossaries,
     keys,
     live,
+    published,
     training,
     weights,
 )
@@ -39,6 +40,7 @@ data.register(app)
 training.register(app)
 convert.register(app)
 evaluation.register(app)
+published.register(app)
 bench.register(app)
 keys.register(app)
 

@@ -129,7 +129,7 @@ def retrieval(
         dump=dump,
         out=out,
     )
-    with _progress(len(recordings)) as advance:
+    with progress(len(recordings)) as advance:
         report = retrieval_run.run(recordings, request, advance)
     if as_json:
         print(json.dumps(report.json(), indent=2))
@@ -183,7 +183,7 @@ def compare(
         device=device,
         out=out,
     )
-    with _progress(len(recordings)) as advance:
+    with progress(len(recordings)) as advance:
         compared = comparing.run(recordings, comparison, advance)
     if as_json:
         print(json.dumps(compared.json(), indent=2))
@@ -214,7 +214,7 @@ def prompts(
     request = prompt_forms.Request(
         speech_llm=speech_llm, device=device, wrong=wrong, piece_s=piece, seed=seed
     )
-    with _progress(len(recordings)) as advance:
+    with progress(len(recordings)) as advance:
         compared = prompt_forms.run(recordings, request, advance)
     if as_json:
         print(json.dumps(compared.json(), indent=1))
@@ -243,7 +243,7 @@ def nonspeech(
     engine = common.load_engine(speech_llm, retriever, device)
     options = common.session_options("en", "transcribe", 10, threshold)
     config = offline.OfflineConfig(options=options, vad=vad)
-    with _progress(minutes * len(evaluate_nonspeech.SOUNDS), "minutes") as advance:
+    with progress(minutes * len(evaluate_nonspeech.SOUNDS), "minutes") as advance:
         found = list(evaluate_nonspeech.measure(engine, terms, minutes, config, seed, advance))
     if as_json:
         print(json.dumps([asdict(result) for result in found], indent=2))
@@ -278,7 +278,7 @@ def draw(
 
 
 @contextmanager
-def _progress(total: int, what: str = "recordings") -> Iterator[Callable[[], None]]:
+def progress(total: int, what: str = "recordings") -> Iterator[Callable[[], None]]:
     """A bar where somebody watches; what it gives is called after each of them."""
     from rich.console import Console
     from rich.progress import Progress
@@ -295,7 +295,7 @@ async def _measure(
     from streaming import evaluate
 
     records = []
-    with _progress(len(recordings)) as advance:
+    with progress(len(recordings)) as advance:
         async for record in evaluate.evaluate_streaming(
             url, recordings, glossary=glossary, pace=pace
         ):

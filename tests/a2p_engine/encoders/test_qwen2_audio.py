@@ -41,7 +41,9 @@ def speech() -> Samples:
 
 
 @torch.no_grad()
-def _padded(model: Qwen2AudioForConditionalGeneration, samples: Samples) -> np.ndarray:
+def _padded(
+    model: Qwen2AudioForConditionalGeneration, samples: Samples, *, whole: bool = False
+) -> np.ndarray:
     """Frames as the library makes them: padded to the whole window, padding masked."""
     tower, config = model.model.audio_tower, model.config.audio_config
     features = WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=4)(
@@ -55,7 +57,8 @@ def _padded(model: Qwen2AudioForConditionalGeneration, samples: Samples) -> np.n
         attention_mask=real,
     )
     heard = tower(features["input_features"], attention_mask=mask).last_hidden_state
-    return model.model.multi_modal_projector(heard)[0, : int(frames)].numpy()
+    rows = model.model.multi_modal_projector(heard)[0].numpy()
+    return rows if whole else rows[: int(frames)]
 
 
 @pytest.mark.parametrize("frames", [1, 2, 37, 99, 100])
@@ -71,6 +74,20 @@ def test_frames_are_those_of_a_padded_window(
     assert encoded.frames.shape == (frames, encoder.width) == (frames, 32)
     np.testing.assert_allclose(encoded.frames, _padded(model, window), atol=2e-4, rtol=1e-3)
     np.testing.assert_array_equal(encoded.native.rows.numpy(), encoded.frames)
+
+
+@pytest.mark.parametrize("samples", [640, 12_345, 12_480, 50_000, 64_000])
+def test_published_heads_get_the_whole_window(
+    model: Qwen2AudioForConditionalGeneration,
+    encoder: Qwen2AudioEncoder,
+    speech: Samples,
+    samples: int,
+) -> None:
+    """With the silence behind the audio, in the frames as the library makes them."""
+    frames = encoder.padded_frames(speech[:samples])
+    expected = _padded(model, speech[:samples], whole=True)
+    assert frames.shape == expected.shape == (100, 32)
+    np.testing.assert_allclose(frames, expected, atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 639, 640, 641, 12_345])
