@@ -44,6 +44,52 @@ WORDS = (
 ).split()
 
 
+# Whole messages, of which an input changes some values; random ones seldom get past the first key.
+MESSAGES: tuple[dict[str, Any], ...] = (
+    {"type": "start", "audio": {"sample_rate_hz": 16000}, "options": {"vad": "energy"}},
+    {"type": "resume", "session_id": "s", "token": "t", "last_seq": 1, "first_frame": 0},
+    {"type": "glossary.edit", "add": ["ward", {"term": "en", "weight": 2.0}], "remove": ["de"]},
+    {"config": {"sample_rate": 16000.0, "words": True, "phrase_list": ["ward"]}},
+    {"config": {"max_alternatives": 2}},
+    {"reset": 1},
+    {"eof": 1},
+    {
+        "type": "session.update",
+        "session": {
+            "type": "transcription",
+            "audio": {
+                "input": {
+                    "format": {"type": "audio/pcm", "rate": 24000},
+                    "transcription": {
+                        "model": "m", "language": "en", "prompt": "a, b", "keywords": ["ward"],
+                        "glossary_id": "ward", "delay": "low",
+                    },
+                    "turn_detection": {"type": "server_vad", "silence_duration_ms": 500},
+                }
+            },
+            "include": ["item.input_audio_transcription.logprobs"],
+        },
+    },
+    {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}},
+    {
+        "type": "transcription_session.update",
+        "session": {
+            "input_audio_format": "g711_ulaw",
+            "input_audio_transcription": {"model": "m", "prompt": "a"},
+            "turn_detection": {"type": "semantic_vad", "eagerness": "high"},
+        },
+    },
+    {"type": "session.update", "model": "m"},
+    {"type": "input_audio_buffer.append", "audio": "AAAAAAAA", "event_id": "e"},
+    {"type": "input_audio_buffer.commit", "event_id": "e", "final": True},
+    {"type": "input_audio_buffer.clear"},
+    {"type": "KeepAlive"},
+    {"type": "Finalize", "channel": 0},
+    {"type": "CloseStream"},
+    {"type": "Configure", "keyterms": ["ward"], "features": {}},
+)  # fmt: skip
+
+
 class Script:
     """Takes an input apart into decisions."""
 
@@ -81,14 +127,26 @@ class Script:
             return [self.value(depth - 1) for _ in range(self.below(4))]
         return {self.text(): self.value(depth - 1) for _ in range(self.below(5))}
 
+    def changed(self, value: Any) -> Any:
+        """A value with some of what is in it replaced."""
+        if self.below(8) == 0:
+            return self.value(2)
+        if isinstance(value, dict):
+            return {key: self.changed(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.changed(item) for item in value]
+        return value
+
     def message(self) -> str:
-        """A text message: mostly an object with a type, at times anything."""
-        kind = self.below(8)
+        """A text message: mostly one that is known, changed or not, at times anything."""
+        kind = self.below(16)
+        if kind > 5:
+            return json.dumps(self.changed(MESSAGES[self.below(len(MESSAGES))]))
         if kind == 0:
             return str(self._data.ConsumeUnicodeNoSurrogates(self.below(256)))
         if kind == 1:
             return json.dumps(self.value())
-        known = {"type": self.text()} if kind > 3 else {}
+        known = {"type": self.text()} if kind > 2 else {}
         return json.dumps({**known, **{self.text(): self.value() for _ in range(self.below(5))}})
 
 
