@@ -20,7 +20,7 @@ from a2p_engine.retriever.head_config import read_published
 from a2p_engine.training.config import CurriculumConfig, OptimisationConfig, TrainingConfig
 
 InferTask = Literal["asr", "st"]
-# 30 s at the 50 frames a second that batches are counted in: published batches are padded to it.
+# 30 s at 50 a second, the most there are: a batch is bounded by its utterances alone.
 FRAMES_PER_UTTERANCE = 1500
 SPEECH_LLMS = {"qwen2-audio": "qwen2-audio"}
 # The published loss smooths labels by so much; no key says it.
@@ -75,7 +75,7 @@ KEYS: dict[str, Key] = {
     "train_files": _path("data of `a2p frames`"),
     "valid_files": _path("data of `a2p frames`"),
     "epochs": _whole(1, "optimisation.epochs"),
-    "batch_size": _whole(1, "optimisation.frames_per_batch, 30 s for each"),
+    "batch_size": _whole(1, "optimisation.utterances_per_batch"),
     "learning_rate": _positive("optimisation.learning_rate"),
     "intial_learning_rate": Key(
         lambda value: _is_number(value) and value >= 0,
@@ -200,6 +200,7 @@ class PublishedConfig:
             optimisation=replace(
                 usual,
                 frames_per_batch=needed("batch_size") * FRAMES_PER_UTTERANCE,
+                utterances_per_batch=needed("batch_size"),
                 learning_rate=float(needed("learning_rate")),
                 initial_learning_rate=float(said.get("intial_learning_rate", 0.0)),
                 warmup_steps=said.get("num_warmup_steps", 0),

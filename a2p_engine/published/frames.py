@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from a2p_engine.encoders import Device, Encoder, build_encoder
+from a2p_engine.encoders import ENCODERS, Device, Encoder, build_encoder
 from a2p_engine.errors import TrainingError
 from a2p_engine.published.data import Entry, Language, Moved, read_entries
+from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.training.shards import Frames, Storage, Utterance, is_complete, write_shard
 from a2p_engine.training.workers import run_side_by_side
 from a2p_engine.types import SAMPLE_RATE_HZ
@@ -135,7 +136,10 @@ _maker: FrameMaker | None = None  # of this worker process
 def _start_worker(plan: FramesPlan, out: Path) -> None:
     """Load the encoder once per process."""
     global _maker
-    encoder = build_encoder(plan.model, plan.device, 1)
+    if plan.model in ENCODERS:
+        encoder = build_encoder(plan.model, plan.device, 1)
+    else:
+        encoder, _ = build_speech_llm(plan.model, plan.device, 1)
     _maker = FrameMaker(plan, out, _entries(plan), encoder)
 
 

@@ -19,6 +19,7 @@ class OptimisationConfig:
     Attributes:
         epochs: passes over the data.
         frames_per_batch: bound of a batch's frames (50 a second), padding included.
+        utterances_per_batch: bound of a batch's utterances; None leaves it to their frames.
         learning_rate: the highest; a linear warm-up leads to it and a cosine away from it.
         initial_learning_rate: where the warm-up begins.
         warmup: share of all steps that rise.
@@ -32,6 +33,7 @@ class OptimisationConfig:
 
     epochs: int
     frames_per_batch: int = 8_000
+    utterances_per_batch: int | None = None
     learning_rate: float = 1e-3
     initial_learning_rate: float = 0.0
     warmup: float = 0.05

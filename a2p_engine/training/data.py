@@ -64,7 +64,15 @@ class FrameData:
         shard, utterance = self._items[number]
         return torch.from_numpy(shard[utterance.start : utterance.start + utterance.frames])
 
-    def batches(self, *, frames_per_batch: int, epoch: int, seed: int, skip: int = 0) -> Batches:
+    def batches(
+        self,
+        *,
+        frames_per_batch: int,
+        epoch: int,
+        seed: int,
+        skip: int = 0,
+        utterances_per_batch: int | None = None,
+    ) -> Batches:
         """The batches of an epoch, without the first ``skip``.
 
         Args:
@@ -72,11 +80,13 @@ class FrameData:
             epoch: number of the epoch.
             seed: with the epoch, fixes the order.
             skip: batches to leave out, when training goes on in mid-epoch.
+            utterances_per_batch: bound of a batch's utterances.
         """
-        plan = self._plan(frames_per_batch, np.random.default_rng([seed, epoch]))
+        most = utterances_per_batch or len(self)
+        plan = self._plan(frames_per_batch, most, np.random.default_rng([seed, epoch]))
         return Batches(self, plan[skip:])
 
-    def _plan(self, limit: int, rng: np.random.Generator) -> list[list[int]]:
+    def _plan(self, limit: int, most: int, rng: np.random.Generator) -> list[list[int]]:
         order = rng.permutation(len(self._items))
         groups: list[list[int]] = []
         for start in range(0, len(order), _POOL):
@@ -84,7 +94,7 @@ class FrameData:
             groups.append([])
             for number in pool:  # rising length: the newest is the longest
                 size = (len(groups[-1]) + 1) * self._items[number][1].frames
-                if groups[-1] and size > limit:
+                if groups[-1] and (size > limit or len(groups[-1]) == most):
                     groups.append([])
                 groups[-1].append(int(number))
         return [groups[i] for i in rng.permutation(len(groups))]

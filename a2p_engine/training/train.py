@@ -194,7 +194,10 @@ class Trainer:
     def _batches(self, epoch: int, skip: int = 0) -> Any:
         """This process's share of an epoch: all processes have the same number of batches."""
         batches = self._data.batches(
-            frames_per_batch=self._config.frames_per_batch, epoch=epoch, seed=self._config.seed
+            frames_per_batch=self._config.frames_per_batch,
+            utterances_per_batch=self._config.utterances_per_batch,
+            epoch=epoch,
+            seed=self._config.seed,
         )
         ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
         usable = len(batches.plan) - len(batches.plan) % ranks

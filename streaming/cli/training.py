@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streaming.cli.common import note
+
+if TYPE_CHECKING:
+    from a2p_engine.training.config import TrainingConfig
 
 WordsOption = Annotated[
     Path | None, typer.Option(help="File of rare words, one a line.", show_default=False)
@@ -24,7 +27,11 @@ def register(app: typer.Typer) -> None:
 
 def train(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="TOML file, as in a2p_engine/training/configs.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            help="TOML file, as in a2p_engine/training/configs, or a published JSON file.",
+        ),
     ],
     data: Annotated[
         list[Path], typer.Option("--data", "-d", help="Directory of training shards. Repeatable.")
@@ -50,8 +57,13 @@ def train(
         from a2p_engine.training import train as training
     except ModuleNotFoundError as error:
         raise TrainingError(f"{error.name} is missing: pip install 'a2p-live[train]'") from error
+    settings: Path | TrainingConfig = config
+    if config.suffix == ".json":
+        from a2p_engine.published.config import read_config
+
+        settings = read_config(config).training()
     path = training.train(
-        config=config,
+        config=settings,
         data=data,
         dev=dev,
         out=out,

@@ -97,7 +97,8 @@ def test_training_is_mapped(tmp_path: Path) -> None:
     assert (rates.epochs, rates.learning_rate, rates.initial_learning_rate) == (3, 2e-4, 1e-6)
     assert (rates.warmup_steps, rates.betas, rates.weight_decay) == (40, (0.9, 0.98), 0.02)
     assert (rates.checkpoint_steps, rates.seed) == (500, 5)
-    assert rates.frames_per_batch == 16 * 30 * 50
+    assert rates.utterances_per_batch == 16
+    assert rates.frames_per_batch >= 16 * 30 * 50  # no batch of 16 is split
     asked = found.curriculum
     assert (asked.source, asked.level, asked.terms_per_batch) == ("listed", "word", 70)
     assert (asked.positive_weight, asked.label_smoothing) == (1.0, 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from a2p_engine.errors import AudioError
 from a2p_engine.published import frames
 from a2p_engine.published.frames import FrameMaker, FramesPlan, make_frames
 from a2p_engine.training.shards import read_shards
+from streaming.cli import main
 from tests.a2p_engine.published.sets import entry, write_json, write_tar
 
 RECORDING = Path(__file__).parents[3] / "examples" / "data" / "ward_round.flac"
@@ -74,3 +76,50 @@ def test_a_missing_recording_is_named(folder: Path) -> None:
     with pytest.raises(AudioError, match=r"b\.wav: no such file"):
         make_frames(plan, folder / "out")
     assert list((folder / "out").iterdir()) == []
+
+
+def test_the_published_recipe_runs_from_set_to_figures(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Frames, training by a published configuration, and the published evaluation of the head."""
+    shape = {
+        "n_embed": 512,
+        "retriever_n_head": 8,
+        "attn_pdrop": 0.1,
+        "retriever_merge_type": "add",
+        "retriever_audio_word_fc": False,
+        "audio_lang": "en",
+    }
+    learn = {
+        "epochs": 8,
+        "batch_size": 2,
+        "learning_rate": 1e-3,
+        "intial_learning_rate": 1e-7,
+        "num_warmup_steps": 2,
+        "max_term_banks": 100,
+        "pharse_type": False,
+        "betas": [0.9, 0.98],
+        "num_workers": 8,
+    }
+    training = str(write_json(folder / "train.json", shape | learn))
+    inference = write_json(folder / "infer.json", shape | {"infer_task": "asr", "topk": 2})
+    entries = [
+        {**value, "hints": [{"en": term} for term in value["hints"]["en"]]}
+        if isinstance(value["hints"], dict)
+        else value
+        for value in json.loads((folder / "set.json").read_text())
+    ]
+    data, bank = folder / "test.json", folder / "bank.json"
+    write_json(data, entries)
+    write_json(bank, {"en": ["MORNING", "BED", "heart", "apixaban", *map(str, range(100, 130))]})
+    frames_at, out = str(folder / "frames"), folder / "head"
+    assert main(["frames", str(folder / "set.json"), "-l", "en", "-o", frames_at]) == 0
+    assert main(["train", training, "-d", frames_at, "--dev", frames_at, "-o", str(out)]) == 0
+    command = ["eval", "published", "-c", str(inference), "--data", str(data), "--prompts", ""]
+    command += ["--terms", str(bank), "--speech-llm", "whisper-base", "--retriever", str(out)]
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    figures = {
+        one["depth"]: one["published"] for one in json.loads(capsys.readouterr().out)["retrieval"]
+    }
+    assert figures[5] > 0.6  # it has learnt these three by heart; chance gives 5 of 34

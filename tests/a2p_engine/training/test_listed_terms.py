@@ -116,6 +116,14 @@ def words(tmp_path: Path) -> FrameData:
     return FrameData([tmp_path / "data"])
 
 
+def test_batches_can_be_bounded_by_their_utterances(words: FrameData) -> None:
+    """As many in each, whatever their frames, and none is lost."""
+    batches = words.batches(frames_per_batch=10_000, utterances_per_batch=7, epoch=0, seed=0)
+    sizes = sorted(len(batch.utterances) for batch in batches)
+    assert sizes == [5, 7, 7, 7, 7, 7]
+    assert len(words.batches(frames_per_batch=10_000, epoch=0, seed=0)) == 1
+
+
 def _codes() -> np.ndarray:
     return np.random.default_rng(9).normal(0, 1, (10, WIDTH))
 

@@ -15,9 +15,10 @@ from a2p_engine.errors import TrainingError
 from a2p_engine.retriever.phoneme_ctc import CTCConfig, PhonemeCTC
 from a2p_engine.training.alignment import Aligner
 from a2p_engine.training.config import OptimisationConfig, TrainingConfig, load_config
+from a2p_engine.training.ctc_task import CTCTask
 from a2p_engine.training.data import FrameData
 from a2p_engine.training.shards import Utterance, write_shard
-from a2p_engine.training.train import train
+from a2p_engine.training.train import Trainer, train
 
 # Frames in which every phoneme has a code of its own.
 WORDS = {
@@ -100,6 +101,19 @@ def test_an_interrupted_training_ends_in_the_same_weights(
         )
     for name, value in load_file(trained).items():
         assert torch.equal(value, load_file(again)[name]), name
+
+
+def test_the_rate_rises_and_falls_as_configured(data: Path, tmp_path: Path) -> None:
+    """From the initial one, over so many steps, then along a cosine; the optimizer's betas too."""
+    rates = replace(
+        CONFIG.optimisation, initial_learning_rate=1e-3, warmup_steps=4, betas=(0.8, 0.9)
+    )
+    frames = FrameData([data / "train"])
+    trainer = Trainer(CTCTask(CONFIG.ctc), rates, frames, FrameData([data / "dev"]), tmp_path)
+    found = [5e-3 * trainer._rate(step) for step in range(5)]
+    np.testing.assert_allclose(found, [2e-3, 3e-3, 4e-3, 5e-3, 5e-3], rtol=1e-6)
+    assert trainer._rate(trainer.total_steps) == pytest.approx(0.01)
+    assert trainer._optimizer.param_groups[0]["betas"] == (0.8, 0.9)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(trained: Path, data: Path) -> None:
