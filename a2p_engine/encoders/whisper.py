@@ -99,6 +99,13 @@ class WhisperEncoder:
         real = -(-len(samples) // self.hop_samples)
         return Encoded(frames=frames[:real].copy(), native=native)
 
+    @staticmethod
+    def join(natives: Sequence[ctranslate2.StorageView]) -> ctranslate2.StorageView:
+        """Several encoded windows of one length, [1, T, D] each, as one of [B, T, D]."""
+        return ctranslate2.StorageView.from_array(
+            np.concatenate([np.asarray(native) for native in natives])
+        )
+
     def _encode_all(self, mels: Sequence[Mel]) -> list[ctranslate2.StorageView]:
         """Windows of one length to [1, T, D] each."""
         features = ctranslate2.StorageView.from_array(np.stack(mels).astype(np.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from a2p_engine import models
 from a2p_engine.encoders import Device, Encoder, build_encoder
 from a2p_engine.encoders.whisper import WhisperEncoder
 from a2p_engine.errors import InputError, ModelError
@@ -31,6 +32,14 @@ def _whisper(name: str, device: Device, workers: int) -> tuple[Encoder, SpeechLL
     return encoder, WhisperSpeechLLM(name, encoder)
 
 
+def _whisper_transformers(name: str, device: Device, workers: int) -> tuple[Encoder, SpeechLLM]:
+    from a2p_engine.encoders.whisper_transformers import WhisperTransformersEncoder
+
+    directory = models.find(name.removesuffix("-transformers"))
+    encoder = WhisperTransformersEncoder(directory, name=name, device=device)
+    return encoder, WhisperSpeechLLM(name, encoder)
+
+
 def _qwen2_audio(name: str, device: Device, workers: int) -> tuple[Encoder, SpeechLLM]:
     from a2p_engine.speech_llm import qwen2_audio
 
@@ -48,6 +57,7 @@ def _openai(
 # Names are those of the weights; a suffix names another form of them (-4bit) or another library.
 SPEECH_LLMS: dict[str, Callable[[str, Device, int], tuple[Encoder, SpeechLLM]]] = {
     "whisper-base": _whisper,
+    "whisper-base-transformers": _whisper_transformers,
     "qwen2-audio": _qwen2_audio,
     "qwen2-audio-4bit": _qwen2_audio,
     OPENAI: _openai,

@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-import ctranslate2
 import numpy as np
 import numpy.typing as npt
 from ctranslate2.models import WhisperGenerationResult
 from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
 
 from a2p_engine.batching import Batcher
-from a2p_engine.encoders.whisper import MAX_SAMPLES, WhisperEncoder
+from a2p_engine.encoders.whisper import MAX_SAMPLES
 from a2p_engine.encoders.whisper_tables import token_embeddings
 from a2p_engine.prompt import GLOSSARY, Prompt, Wording, build_prompt
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
@@ -42,7 +42,7 @@ class _Window(NamedTuple):
         begin: where among them the transcript starts, behind the previous text.
     """
 
-    native: ctranslate2.StorageView
+    native: Any
     given: list[int]
     most: int
     begin: int
@@ -52,20 +52,40 @@ class _Window(NamedTuple):
         return self.native.shape[1], self.most, self.begin
 
 
+class WhisperParts(Protocol):
+    """An encoder that shares its model with the speech LLM.
+
+    Attributes:
+        directory: holds the weights and the tokenizer.
+        model: with ``hf_tokenizer``, and under ``model`` CTranslate2's interface to Whisper.
+        batch: most windows written in one call.
+    """
+
+    directory: Path
+    model: Any
+    batch: int
+
+    def join(self, natives: Sequence[Any]) -> Any:
+        """Several encoded windows, [1, T, D] each, as one of [B, T, D]."""
+        ...
+
+
 class WhisperSpeechLLM:
     """Greedy decoding with a term prompt, a forced beginning, and word times by cross-attention."""
 
     max_samples = MAX_SAMPLES
     languages: tuple[str, ...] = tuple(sorted(_LANGUAGE_CODES))
+    target_languages: tuple[str, ...] = ("en",)
     retriever_weights = "whisper-base-en"
     retriever_languages: tuple[str, ...] = ("en",)
 
-    def __init__(self, name: str, encoder: WhisperEncoder, wording: Wording = GLOSSARY) -> None:
+    def __init__(self, name: str, encoder: WhisperParts, wording: Wording = GLOSSARY) -> None:
         """Share the model that ``encoder`` has loaded."""
         self.name = name
         self._wording = wording
         self._directory = encoder.directory
         self._whisper = encoder.model
+        self._join = encoder.join
         self._tokenizer = lru_cache(maxsize=None)(self._new_tokenizer)
         self._write = Batcher(self._write_all, limit=encoder.batch, alike=_Window.kind)
 
@@ -73,7 +93,7 @@ class WhisperSpeechLLM:
         """See ``SpeechLLM.decode``."""
         language = request.language
         if language == "auto":
-            language = self._detect(request)
+            language = self.detect(request)
             request = replace(request, language=language)
         tokenizer = self._tokenizer(language, request.task)
         prompt = build_prompt(
@@ -85,7 +105,8 @@ class WhisperSpeechLLM:
         prompt = replace(prompt, context=request.context)
         tokens = self._generate(request, tokenizer, prompt)
         words = self._words(request, tokenizer, tokens)
-        return Hypothesis(words=words, language=language, prompt=prompt)
+        written = request.target_language if request.task == "translate" else language
+        return Hypothesis(words=words, language=written, prompt=prompt)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """See ``SpeechLLM.tokenize``."""
@@ -99,7 +120,8 @@ class WhisperSpeechLLM:
     def _new_tokenizer(self, language: str, task: str) -> Tokenizer:
         return Tokenizer(self._whisper.hf_tokenizer, True, task=task, language=language)
 
-    def _detect(self, request: DecodeRequest) -> str:
+    def detect(self, request: DecodeRequest) -> str:
+        """ISO 639-1 code of the language that is most probably spoken."""
         best, _probability = self._whisper.model.detect_language(request.encoded.native)[0][0]
         return str(best).strip("<|>")
 
@@ -110,7 +132,9 @@ class WhisperSpeechLLM:
         previous = previous_text(prompt, tokenizer)
         given = [*previous, *start, *committed]
         room = int(TOKENS_PER_S * len(request.samples) / SAMPLE_RATE_HZ) + SPARE_TOKENS
-        most = min(MAX_TOKENS, len(given) + max(1, room - len(committed)))
+        text = max(room, len(committed) + 1)
+        # CTranslate2 leaves half of ``max_length`` to the text, forced beginning included.
+        most = min(MAX_TOKENS, max(2 * text, len(previous) + len(start) + text))
         result = self._write(
             _Window(request.encoded.native, given, most, given.index(tokenizer.sot))
         )
@@ -124,8 +148,7 @@ class WhisperSpeechLLM:
         """Continue what is given of windows of one kind."""
         native = windows[0].native
         if len(windows) > 1:
-            rows = np.concatenate([np.asarray(window.native) for window in windows])  # [B, T, D]
-            native = ctranslate2.StorageView.from_array(rows)
+            native = self._join([window.native for window in windows])
         results: list[WhisperGenerationResult] = self._whisper.model.generate(
             native,
             [window.given for window in windows],

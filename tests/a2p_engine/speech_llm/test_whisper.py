@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,3 +122,29 @@ def test_weights_that_are_none_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="cannot load Whisper weights"):
         WhisperEncoder(tmp_path, device="cpu")
+
+
+def test_fast_speech_has_room_for_its_words(
+    encoder: WhisperEncoder, recording: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight tokens a second may be written, though CTranslate2 halves the length it is given."""
+    audio = recording[: 10 * HZ]
+    llm = WhisperSpeechLLM("whisper-base", encoder)
+    asked: list[int] = []
+    write = llm._write
+
+    def watched(window: Any) -> Any:
+        asked.append(min(window.most // 2, window.most - window.given.index(50_363) - 1))
+        return write(window)
+
+    monkeypatch.setattr(llm, "_write", watched)
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=["apixaban"],
+        committed="Good morning",
+        language="en",
+        task="transcribe",
+    )
+    llm.decode(request)
+    assert asked == [10 * 8 + 16]
