@@ -5,7 +5,8 @@ A2PError
 │   ├── AudioError        audio cannot be read or has the wrong form
 │   └── GlossaryError     a glossary cannot be read or edited
 ├── ModelError            weights are missing, damaged or of another shape
-│   └── DownloadError     weights could not be fetched
+│   ├── DownloadError     weights could not be fetched
+│   └── ModelUnavailable  a model behind a network gave no answer in time
 ├── UnknownSession        the session handle is not open
 └── TrainingError         training data or a checkpoint is unusable
 
@@ -37,6 +38,10 @@ class ModelError(A2PError):
 
 class DownloadError(ModelError):
     """Model weights could not be fetched."""
+
+
+class ModelUnavailable(ModelError):
+    """A model behind a network gave no good answer in time; it may the next time."""
 
 
 class UnknownSession(A2PError):

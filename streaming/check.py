@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -64,6 +64,8 @@ def in_force(settings: ServerSettings) -> Iterator[tuple[str, str, str]]:
 
 def _checks(settings: ServerSettings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "speech model", partial(_speech_llm, settings.speech_llm)
+    if settings.speech_llm == "openai":
+        yield "speech model's server", partial(_openai, settings.engine.get("openai"))
     if settings.retriever is not None:
         yield "retriever", partial(_retriever, settings.retriever)
     for name, path in settings.glossaries.items():
@@ -89,7 +91,19 @@ def _ports(settings: ServerSettings) -> Iterator[tuple[str, str, int]]:
 
 
 def _speech_llm(name: str) -> str:
-    return f"weights of {name} are in {models.find(name)}"
+    weights = "whisper-base" if name == "openai" else name  # of the encoder, which stays here
+    return f"weights of {weights} are in {models.find(weights)}"
+
+
+def _openai(table: Mapping[str, Any] | None) -> str:
+    from a2p_engine.speech_llm.openai_http import Deadline, OpenAIServer
+    from a2p_engine.speech_llm.openai_settings import OpenAISettings
+
+    chosen = OpenAISettings.load(table)
+    offered = OpenAIServer(chosen).models(Deadline.after(chosen.connect_timeout_s))
+    if chosen.model not in offered:
+        raise SettingsError(f"no model {chosen.model!r} at {chosen.base_url}, but {offered}")
+    return f"{chosen.model} at {chosen.base_url}"
 
 
 def _retriever(directory: Path) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from a2p_engine.errors import ModelUnavailable
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, StepRequest, StepResult
 from streaming.audio import AudioBuffer
 from streaming.errors import error_event
@@ -96,6 +97,7 @@ class _Segment:
         heard: index up to which a finished step covers it.
         stale: the glossary has changed since the latest step.
         failed: the engine could not work on it; what was shown stays.
+        concluding: the latest request was for its final.
     """
 
     segment_id: int
@@ -109,6 +111,7 @@ class _Segment:
     keep: bool = True
     stale: bool = False
     failed: bool = False
+    concluding: bool = False
     result: StepResult | None = None
     shown: Partial | None = None
 
@@ -164,10 +167,15 @@ class SessionCore:
         return self._partial(segment, result) + events if segment in self._line else events
 
     def step_failed(self, error: Exception) -> list[Event]:
-        """Take the engine's failure on the latest request: it costs that segment its rest."""
+        """Take the engine's failure on the latest request: it costs that segment its rest.
+
+        A model that was only late costs a partial: the next step hears the whole segment again.
+        """
         segment, self._in_flight = self._in_flight, None
         if segment is None:
             raise ValueError("no request is open")
+        if isinstance(error, ModelUnavailable) and not segment.concluding:
+            return self._settle()
         segment.failed = True
         failure = replace(error_event(error, fatal=False), segment_id=segment.segment_id)
         return [failure, *self._settle()]
@@ -216,6 +224,7 @@ class SessionCore:
         segment = self._in_flight = self._line[0]
         fresh = self._buffer.read(segment.sent, end)
         segment.sent, segment.stale = end, False
+        segment.concluding = segment.end is not None
         return StepRequest(
             session=self._handle,
             segment_id=segment.segment_id,

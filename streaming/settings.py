@@ -1,7 +1,8 @@
 """The server's settings, from the command line, the environment and a TOML file, in that order.
 
 Environment variables are ``A2P_`` and the name in capitals: ``A2P_PORT=9000``,
-``A2P_GLOSSARIES='{"demo": "terms.txt"}'``. In a file they stand under ``[server]``.
+``A2P_GLOSSARIES='{"demo": "terms.txt"}'``. In a file they stand under ``[server]``, those of a
+speech LLM under ``[engine.NAME]``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ WEB_DIRECTORY = Path(__file__).parent.parent / "clients" / "web"
 FRAME_ANCESTOR = re.compile(r"[^\s;,'\"]+")  # what cannot end the header's directive
 JSON_EXAMPLES = {
     "glossaries": '{"demo": "terms.txt"}',
+    "engine": '{"openai": {"base_url": "http://127.0.0.1:8000/v1"}}',
     "allowed_origins": '["https://meet.example.org"]',
     "allowed_hosts": '["captions.example.org"]',
     "frame_ancestors": '["https://meet.example.org"]',
@@ -86,6 +88,8 @@ class ServerSettings(BaseModel):
         speech_llm: model that writes the captions.
         retriever: directory of a trained retriever; None takes the one that is shipped.
         device: where the models run.
+        engine: settings of speech LLMs' own, by the speech LLM's name; in a file the tables
+            ``[engine.NAME]``.
         mqtt: broker to publish captions to, as ``mqtt[s]://[user@]host[:port]``.
         mqtt_node: name of this server in topics; None takes the machine's.
         web_directory: static files served at ``/``.
@@ -136,6 +140,7 @@ class ServerSettings(BaseModel):
     speech_llm: str = "whisper-base"
     retriever: UserPath | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: dict[str, dict[str, Any]] = Field(default_factory=dict)
     mqtt: str | None = None
     mqtt_node: str | None = None
     web_directory: UserPath = WEB_DIRECTORY
@@ -216,12 +221,13 @@ def _read(path: Path | str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings {path}: {error}") from error
     for key in tables:
-        if key != "server":
-            raise SettingsError(f"settings {path}: unknown key {key!r}; expected [server]")
+        if key not in ("server", "engine"):
+            expected = "[server] and [engine.NAME]"
+            raise SettingsError(f"settings {path}: unknown key {key!r}; expected {expected}")
     server = tables.get("server", {})
     if not isinstance(server, dict):
         raise SettingsError(f"settings {path}: 'server' must be a table")
-    return server
+    return server | ({"engine": tables["engine"]} if "engine" in tables else {})
 
 
 def _first_problem(error: ValidationError) -> str:

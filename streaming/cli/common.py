@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -100,11 +100,16 @@ def read_terms(path: Path, language: str = "auto") -> list[Term]:
 
 
 def load_engine(
-    speech_llm: str, retriever: Path | None = None, device: Device = "auto", workers: int = 1
+    speech_llm: str,
+    retriever: Path | None = None,
+    device: Device = "auto",
+    workers: int = 1,
+    options: Mapping[str, Any] | None = None,
 ) -> Engine:
     """Load the models, which takes some seconds.
 
     Raises:
+        InputError: an option of the speech LLM is missing or unusable.
         ModelError: weights are missing or damaged.
     """
     from a2p_engine.engine import Engine, EngineSettings
@@ -115,6 +120,7 @@ def load_engine(
         device=device,
         workers=workers,
         threads=max((os.cpu_count() or 1) // workers, 1),
+        options=options or {},
     )
     return Engine.load(settings)
 

@@ -162,7 +162,11 @@ def serve(
     logs.configure(settings.log_format, "debug" if debugging else settings.log_level)
     publishers = [_mqtt_publisher(settings.mqtt, settings.mqtt_node)] if settings.mqtt else []
     engine = common.load_engine(
-        settings.speech_llm, settings.retriever, settings.device, settings.workers
+        settings.speech_llm,
+        settings.retriever,
+        settings.device,
+        settings.workers,
+        settings.engine.get(settings.speech_llm),
     )
 
     from streaming import server

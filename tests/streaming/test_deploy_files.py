@@ -16,6 +16,7 @@ import dockerfile
 import pytest
 import typer
 
+from a2p_engine.speech_llm.openai_settings import OpenAISettings
 from streaming.cli import app
 from streaming.metrics import Gauges, Metrics
 from streaming.settings import ENVIRONMENT_PREFIX, ServerSettings
@@ -75,7 +76,11 @@ def test_the_example_names_every_setting() -> None:
     """With its default; those without one are commented out with an example that would do."""
     text = SETTINGS.read_text(encoding="utf-8")
     given = tomllib.loads(text)["server"]
-    everything = tomllib.loads(re.sub(r"^#(?=\w+ = )", "", text, flags=re.M))["server"]
+    tables = tomllib.loads(re.sub(r"^#(?=\w+ = |\[)", "", text, flags=re.M))
+    everything = {**tables["server"], "engine": tables["engine"]}
+    example = OpenAISettings.load(tables["engine"]["openai"])
+    assert set(tables["engine"]["openai"]) == set(OpenAISettings.model_fields) - {"api_key"}
+    assert example.final_timeout_s == OpenAISettings.model_fields["final_timeout_s"].default
     assert set(everything) == set(ServerSettings.model_fields)
     assert ServerSettings.load(SETTINGS) == ServerSettings()
     defaults = ServerSettings().model_dump()

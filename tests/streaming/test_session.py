@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2p_engine.errors import ModelError
+from a2p_engine.errors import ModelError, ModelUnavailable
 from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Word
 from streaming.events import (
     Error,
@@ -253,6 +253,36 @@ def test_a_failed_step_keeps_what_was_shown(engine: FakeEngine) -> None:
     assert core.next_request() is None
     (final,) = finals(core.receive_audio(silence(0.6)))
     assert final.text == "so far"
+    core.receive_audio(tone(1.0))
+    request = core.next_request()
+    assert request is not None and request.segment_id == 2
+
+
+def test_a_model_that_is_late_costs_a_partial_but_not_the_final(engine: FakeEngine) -> None:
+    """Nobody is told of a partial that is left out; the final hears the whole segment."""
+    core = core_with(engine)
+    core.receive_audio(tone(1.0))
+    assert core.next_request() is not None
+    assert core.step_failed(ModelUnavailable("late")) == []
+    assert core.next_request() is None  # not before there is more to hear
+    core.receive_audio(tone(1.0))
+    assert core.next_request() is not None
+    events = core.receive_audio(silence(0.6))  # the end, while the partial is under way
+    assert finals(events + core.step_failed(ModelUnavailable("late"))) == []
+    request = core.next_request()
+    assert request is not None and request.final
+    (final,) = finals(core.receive_result(answer(request, "all of it")))
+    assert final.text == "all of it"
+
+
+def test_a_final_that_is_too_late_is_an_error(engine: FakeEngine) -> None:
+    """The session goes on with the next segment."""
+    core = core_with(engine)
+    core.receive_audio(np.concatenate([tone(1.0), silence(0.6)]))
+    request = core.next_request()
+    assert request is not None and request.final
+    (error, *_) = core.step_failed(ModelUnavailable("late"))
+    assert isinstance(error, Error) and error.code == "model_failed" and not error.fatal
     core.receive_audio(tone(1.0))
     request = core.next_request()
     assert request is not None and request.segment_id == 2
