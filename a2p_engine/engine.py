@@ -40,6 +40,7 @@ from a2p_engine.types import (
     GlossaryInfo,
     Samples,
     SessionOptions,
+    Source,
     StepRequest,
     StepResult,
     Task,
@@ -188,6 +189,11 @@ class Engine:
         return self._speech_llm.languages
 
     @property
+    def target_languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes a session may ask for a translation into."""
+        return self._speech_llm.target_languages
+
+    @property
     def max_segment_s(self) -> float:
         """Longest segment in seconds."""
         return self._speech_llm.max_samples / SAMPLE_RATE_HZ
@@ -228,13 +234,19 @@ class Engine:
             The session's handle and its glossary's first version.
 
         Raises:
-            InputError: the language is not one of the model's, or the threshold no probability.
+            InputError: a language is not one of the model's, or the threshold no probability.
             GlossaryError: the index cannot be used.
         """
         if options.language not in (*self.languages, "auto"):
             raise InputError(
                 f"language {options.language!r} is unknown to {self.speech_llm}; "
                 f"accepted are auto, {', '.join(self.languages)}"
+            )
+        targets = self.target_languages
+        if options.task == "translate" and options.target_language not in targets:
+            raise InputError(
+                f"{self.speech_llm} does not translate into {options.target_language!r}; "
+                f"accepted: {', '.join(targets) or 'none'}"
             )
         _check_threshold(options.threshold)
         handle = f"s{next(self._numbers)}"
@@ -304,15 +316,25 @@ class Engine:
         untold = self._write_untold(session, segment, request, encoded, timings_ms)
         with _timed(timings_ms, "retrieve"):
             offered = self._retrieve(session, segment, encoded.frames, request.committed)
-        if untold is not None and not offered:
-            hypothesis = untold
-        else:
-            hypothesis = self._write(session, segment, request, encoded, offered, timings_ms)
+        said = untold
+        if self._transcribes(session) and (untold is None or offered):
+            said = self._write(
+                session, segment, request, encoded, offered, timings_ms, "transcribe"
+            )
+        hypothesis = said
+        if hypothesis is None or session.options.task == "translate":
+            told = [offer for offer in offered if segment.guard.admits(offer)]
+            hypothesis = self._write(
+                session, segment, request, encoded, told, timings_ms, "translate"
+            )
         if hypothesis.prompt.trimmed:
             log.warning("%d terms found no room in the prompt", hypothesis.prompt.trimmed)
         result = self._result(session, segment, request, offered, hypothesis, timings_ms)
+        if said is not None and said is not hypothesis:
+            result = replace(result, source=Source(text=said.text, language=said.language))
         segment.words = hypothesis.words
-        self._keep_transcript(session, segment, hypothesis)
+        if said is not None:
+            self._keep_transcript(session, segment, said)
         session.said = tuple(hit.term for hit in result.terms if hit.used)
         session.heard_samples = result.end_sample
         if request.final:
@@ -334,7 +356,7 @@ class Engine:
         unread = segment.transcript is None and self._reads(session)
         if not request.final or not unread:
             return None
-        untold = self._write(session, segment, request, encoded, (), timings_ms)
+        untold = self._write(session, segment, request, encoded, (), timings_ms, "transcribe")
         self._keep_transcript(session, segment, untold)
         return untold
 
@@ -349,11 +371,14 @@ class Engine:
                 samples=len(segment.samples()),
             )
 
+    def _transcribes(self, session: _Session) -> bool:
+        """Whether what was said is written down as it was said."""
+        return session.options.task == "transcribe" or session.options.source_text
+
     def _reads(self, session: _Session) -> bool:
         """Whether what is written tells about terms: a translation does not."""
-        options = session.options
-        searches = session.index is not None and options.top_k > 0
-        return searches and self._retriever is not None and options.task == "transcribe"
+        searches = session.index is not None and session.options.top_k > 0
+        return searches and self._retriever is not None and self._transcribes(session)
 
     def _write(
         self,
@@ -363,8 +388,11 @@ class Engine:
         encoded: Encoded,
         offered: Sequence[Candidate],
         timings_ms: dict[str, float],
+        task: Task,
     ) -> Hypothesis:
-        """What the speech LLM writes, under guard."""
+        """What the speech LLM writes, under guard; committed is only what the session shows."""
+        options = session.options
+        committed = request.committed if task == options.task else ""
         decoded_ms = timings_ms.get("decode", 0.0)
 
         def decode(terms: Sequence[Candidate]) -> Hypothesis:
@@ -373,10 +401,12 @@ class Engine:
                     DecodeRequest(
                         samples=segment.samples(),
                         encoded=encoded,
-                        terms=[_spelling(each.term, session.options.task) for each in terms],
-                        committed=request.committed,
-                        language=session.options.language,
-                        task=session.options.task,
+                        terms=[_spelling(each.term, task) for each in terms],
+                        sources=[each.term.text for each in terms],
+                        committed=committed,
+                        language=options.language,
+                        task=task,
+                        target_language=options.target_language,
                         final=request.final,
                         asked_at=segment.asked_at,
                     )
@@ -384,15 +414,15 @@ class Engine:
 
         with _timed(timings_ms, "guard"):
             hypothesis = segment.guard.write(
-                offered, decode, ear=self._ear(session, segment), committed=request.committed
+                offered, decode, ear=self._ear(session, segment, task), committed=committed
             )
         timings_ms["guard"] -= timings_ms["decode"] - decoded_ms
         return hypothesis
 
-    def _ear(self, session: _Session, segment: _Segment) -> Ear | None:
+    def _ear(self, session: _Session, segment: _Segment, task: Task) -> Ear | None:
         """Nobody can tell where a translation was said."""
         retriever, state, index = self._retriever, segment.retrieval, session.index
-        if session.options.task == "translate" or not (retriever and state and index):
+        if task == "translate" or not (retriever and state and index):
             return None
         hop = self._encoder.hop_samples
         return Ear(retriever=retriever, state=state, index=index, hop_samples=hop)
@@ -407,7 +437,7 @@ class Engine:
         timings_ms: dict[str, float],
     ) -> StepResult:
         begin, task = segment.start_sample, session.options.task
-        text = "".join(word.text for word in hypothesis.words).strip()
+        text = hypothesis.text
         words = tuple(
             Word(
                 text=word.text,

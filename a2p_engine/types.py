@@ -73,12 +73,27 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """What was said, beside its translation.
+
+    Attributes:
+        text: the transcript of the segment so far; all of it may change until the final.
+        language: ISO 639-1 code.
+    """
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SessionOptions:
     """What a session asks of the engine; fixed for its life.
 
     Attributes:
         language: ISO 639-1 code the speaker uses.
-        task: ``transcribe``, or ``translate`` into English.
+        task: ``transcribe`` or ``translate``.
+        target_language: ISO 639-1 code of the language to translate into.
+        source_text: whether a translation comes with the transcript of what was said.
         top_k: most terms offered to the speech LLM at once; 0 switches retrieval off.
         threshold: least calibrated probability at which a term is offered, or the name of one that
             the retriever brings with it.
@@ -86,6 +101,8 @@ class SessionOptions:
 
     language: str = "en"
     task: Task = "transcribe"
+    target_language: str = "en"
+    source_text: bool = False
     top_k: int = 10
     threshold: float | Eagerness = "balanced"
 
@@ -124,6 +141,7 @@ class StepResult:
         glossary_version: glossary version in force.
         trimmed_terms: offered terms that did not fit into the prompt.
         timings_ms: wall time by stage: encode, retrieve, decode, guard.
+        source: of a translation, what was said, where that was asked for.
     """
 
     session: str
@@ -137,6 +155,7 @@ class StepResult:
     glossary_version: int
     trimmed_terms: int = 0
     timings_ms: dict[str, float] = field(default_factory=dict)
+    source: Source | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

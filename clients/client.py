@@ -82,7 +82,8 @@ class CaptionClient:
             api_key: for servers that ask for one.
             audio: format of the bytes given to ``send``, 16 kHz mono ``pcm_s16le`` by default.
             language: ISO 639-1 code of the speech.
-            task: ``transcribe`` or ``translate``.
+            task: ``transcribe`` or ``translate``; the options ``target_language`` and
+                ``source_text`` say into what, and whether what was said comes with it.
             glossary: name of a glossary of the server, a list of entries, or the protocol's own
                 object with ``name`` and ``terms``; None takes the server's default, if any.
             options: the protocol's options, such as ``{"partial_interval_ms": 300}``, or

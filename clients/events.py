@@ -41,6 +41,14 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """What was said, beside its translation."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """A glossary entry that the server did not take, and why."""
 
@@ -117,6 +125,7 @@ class Partial:
     Attributes:
         committed: text that will not change any more.
         volatile: the rest, which may.
+        source: of a translation, what was said so far, if the option ``source_text`` is on.
     """
 
     seq: int
@@ -127,6 +136,7 @@ class Partial:
     committed: str
     volatile: str
     terms: tuple[TermUse, ...] = ()
+    source: Source | None = None
 
     @property
     def text(self) -> str:
@@ -136,7 +146,12 @@ class Partial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Final:
-    """A finished segment; ``reason`` is endpoint, max_length, flush or stop."""
+    """A finished segment.
+
+    Attributes:
+        reason: endpoint, max_length, flush or stop.
+        source: of a translation, what was said, if the option ``source_text`` is on.
+    """
 
     seq: int
     segment_id: int
@@ -148,6 +163,7 @@ class Final:
     reason: str = "endpoint"
     words: tuple[Word, ...] = ()
     terms: tuple[TermUse, ...] = ()
+    source: Source | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,6 +283,7 @@ _TYPES: dict[str, type[Any]] = {
     "error": ErrorReported,
 }
 _RECORDS: dict[str, type[Any]] = {"terms": TermUse, "words": Word, "rejected": Rejected}
+_PARTS: dict[str, type[Any]] = {"glossary": GlossaryState, "source": Source}
 _TIMES = frozenset({"start_s", "end_s", "time_s", "audio_s", "audio_time_s"})
 
 
@@ -299,8 +316,8 @@ def _build(cls: type[Any], data: Mapping[str, Any], shift_s: float, shift_segmen
             return value + shift_segments
         if name in _RECORDS and isinstance(value, list):
             return tuple(_build(_RECORDS[name], item, shift_s, shift_segments) for item in value)
-        if name == "glossary":
-            return _build(GlossaryState, value, shift_s, shift_segments)
+        if name in _PARTS and value is not None:
+            return _build(_PARTS[name], value, shift_s, shift_segments)
         return value
 
     known = {item.name for item in fields(cls)} & data.keys()

@@ -26,6 +26,7 @@ from clients.events import (
 
 TERM_STYLE = "bold cyan"
 QUIET_STYLE = "dim"
+SOURCE_STYLE = "dim italic"  # what was said, beneath its translation
 # Levels at which the meter is empty and full; speech near a microphone is around -25 dBFS.
 METER_FLOOR_DBFS, METER_CEILING_DBFS = -60.0, -6.0
 
@@ -66,6 +67,8 @@ class TerminalCaptions:
                 self._finish(event)
             case Partial():
                 self._open = highlight(event.text, event.terms, committed=len(event.committed))
+                if event.source:
+                    self._open.append(f"\n{event.source.text}", SOURCE_STYLE)
             case SpeechStarted():
                 self._open = Text("…", QUIET_STYLE)
             case SpeechStopped() if self._open.plain == "…":
@@ -97,6 +100,8 @@ class TerminalCaptions:
             self._console.print(highlight(event.text, event.terms))
         else:
             self._console.print(Text(event.text), soft_wrap=True)
+        if event.source:
+            self._console.print(Text(event.source.text, SOURCE_STYLE), soft_wrap=True)
 
     def _note(self, text: str, style: str) -> None:
         if self._console.is_terminal:

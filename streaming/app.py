@@ -103,6 +103,7 @@ def describe(hub: Hub, principal: Principal) -> dict[str, Any]:
         "speech_llm": hub.engine.speech_llm,
         "languages": list(hub.offer_to(principal).languages),
         "tasks": list(TASKS),
+        "target_languages": list(hub.engine.target_languages),
         "glossaries": hub.glossaries.service.sizes(principal),
         "default_glossary": settings.default_glossary,
         "audio": {

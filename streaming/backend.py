@@ -15,6 +15,7 @@ class Backend(Protocol):
     Attributes:
         max_segment_s: the longest segment it takes.
         languages: ISO 639-1 codes it understands; ``auto`` is accepted besides.
+        target_languages: codes of the languages it translates into.
         speech_llm: name of its speech LLM.
     """
 
@@ -23,6 +24,9 @@ class Backend(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def target_languages(self) -> tuple[str, ...]: ...  # noqa: D102
 
     @property
     def speech_llm(self) -> str: ...  # noqa: D102

@@ -27,6 +27,8 @@ class StreamOptions:
     threshold: float | Eagerness = "balanced"
     stats_interval_ms: int = 5000
     words: bool = True
+    target_language: str = "en"
+    source_text: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
-from a2p_engine.types import SAMPLE_RATE_HZ, TermHit, Word
+from a2p_engine.types import SAMPLE_RATE_HZ, Source, TermHit, Word
 
 PROTOCOL_VERSION = 1
 MAX_LISTED_REJECTIONS = 20
 INTERNAL = {"wire": False}  # metadata of fields for dialects that ask for more than the native one
+OPTIONAL = {"optional": True}  # of fields that are left out when they have no value
 
 EndReason = Literal["endpoint", "max_length", "flush", "stop"]
 Rejections = tuple[tuple[str, str], ...]
@@ -48,7 +49,9 @@ def _wire_fields(record: Any) -> dict[str, Any]:
     return {
         _wire_name(item.name): _wire_value(item.name, getattr(record, item.name))
         for item in fields(record)
-        if not (isinstance(record, Word) and item.name == "text") and item.metadata != INTERNAL
+        if not (isinstance(record, Word) and item.name == "text")
+        and item.metadata != INTERNAL
+        and not (item.metadata == OPTIONAL and getattr(record, item.name) is None)
     }
 
 
@@ -163,6 +166,7 @@ class Partial(Event):
         volatile: text behind it that may still change; the two are joined as they are.
         words: the words of both, with times.
         language: language of the text.
+        source: of a translation, what was said, where that was asked for.
     """
 
     type: ClassVar[str] = "partial"
@@ -175,6 +179,7 @@ class Partial(Event):
     terms: tuple[TermHit, ...] = ()
     words: tuple[Word, ...] = field(default=(), metadata=INTERNAL)
     language: str = field(default="", metadata=INTERNAL)
+    source: Source | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,6 +188,7 @@ class Final(Event):
 
     Attributes:
         speech_end_sample: behind its last speech.
+        source: of a translation, what was said, where that was asked for.
     """
 
     type: ClassVar[str] = "final"
@@ -196,6 +202,7 @@ class Final(Event):
     words: tuple[Word, ...] = ()
     terms: tuple[TermHit, ...] = ()
     speech_end_sample: int = field(default=0, metadata=INTERNAL)
+    source: Source | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,12 +276,5 @@ class Error(Event):
     code: str
     message: str
     fatal: bool
-    retry_after_s: float | None = None
+    retry_after_s: float | None = field(default=None, metadata=OPTIONAL)
     segment_id: int | None = field(default=None, metadata=INTERNAL)
-
-    def to_dict(self) -> dict[str, Any]:
-        """See ``Event.to_dict``; ``retry_after_s`` is there only when it has a value."""
-        record = {"type": self.type, **_wire_fields(self)}
-        if self.retry_after_s is None:
-            del record["retry_after_s"]
-        return record

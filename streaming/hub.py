@@ -235,6 +235,8 @@ class Hub:
         options = SessionOptions(
             language=start.language,
             task=start.task,
+            target_language=start.options.target_language,
+            source_text=start.options.source_text,
             top_k=start.options.top_k,
             threshold=start.options.threshold,
         )

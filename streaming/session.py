@@ -394,6 +394,7 @@ class SessionCore:
             words=result.words if text and self._config.words else (),
             terms=result.terms if text else (),
             speech_end_sample=segment.speech_end,
+            source=result.source if text else None,
         )
         return [final]
 
@@ -405,8 +406,8 @@ class SessionCore:
     def _partial(self, segment: _Segment, result: StepResult) -> list[Event]:
         """A partial, unless it would tell nothing new."""
         shown, stabiliser = segment.shown, segment.stabiliser
-        told = (shown.committed, shown.volatile, shown.terms) if shown else ("", "", ())
-        says = (stabiliser.committed, stabiliser.volatile, result.terms)
+        told = (shown.committed, shown.volatile, shown.terms, shown.source) if shown else None
+        says = (stabiliser.committed, stabiliser.volatile, result.terms, result.source)
         nothing_yet = shown is None and not stabiliser.text
         if not self._config.partials or nothing_yet or says == told or self._babbles(segment):
             return []
@@ -420,5 +421,6 @@ class SessionCore:
             terms=result.terms,
             words=result.words,
             language=result.language,
+            source=result.source,
         )
         return [segment.shown]

@@ -44,6 +44,11 @@ class Hypothesis:
     prompt: Prompt
     estimated_times: bool = False
 
+    @property
+    def text(self) -> str:
+        """The words as they are read."""
+        return "".join(word.text for word in self.words).strip()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeRequest:
@@ -84,6 +89,7 @@ class SpeechLLM(Protocol):
     Attributes:
         name: the model's name, as in ``a2p models list``.
         languages: ISO 639-1 codes it understands.
+        target_languages: codes it translates into, none where it only transcribes.
         max_samples: longest window.
         retriever_weights: name of the shipped retriever trained on its encoder's frames, empty
             where there is none.
@@ -92,6 +98,7 @@ class SpeechLLM(Protocol):
 
     name: str
     languages: tuple[str, ...]
+    target_languages: tuple[str, ...]
     max_samples: int
     retriever_weights: str
     retriever_languages: tuple[str, ...]

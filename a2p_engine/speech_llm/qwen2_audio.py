@@ -104,6 +104,7 @@ class Qwen2AudioSpeechLLM:
     """Greedy decoding with terms in the user's question; times of words are estimates."""
 
     languages = tuple(LANGUAGES)
+    target_languages = tuple(LANGUAGES)
     retriever_weights = ""  # none is shipped
     retriever_languages: tuple[str, ...] = ("en", "zh")
 
@@ -178,6 +179,7 @@ class Qwen2AudioSpeechLLM:
             budget_tokens=self._chat.budget_tokens(blank, request.samples, len(audio.rows)),
             count_tokens=lambda text: len(self._chat.tokens(harmless(text))),
             wording=TERMS[task],
+            sources=request.sources,
         )
         words = self._chat.write(
             audio,

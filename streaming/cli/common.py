@@ -40,7 +40,11 @@ def parse_threshold(text: str | float) -> float | Eagerness:
 LanguageOption = Annotated[
     str, typer.Option("--language", "-l", help="Language spoken, as ISO 639-1 code.")
 ]
-TaskOption = Annotated[Task, typer.Option(help="'translate' writes English.")]
+TaskOption = Annotated[Task, typer.Option(help="Write what was said, or its translation.")]
+TargetOption = Annotated[str, typer.Option("--to", help="Language to translate into.")]
+SourceTextOption = Annotated[
+    bool, typer.Option("--source-text", help="Show what was said beneath a translation.")
+]
 SpeechLlmOption = Annotated[str, typer.Option(help="Model that writes the captions.")]
 RetrieverOption = Annotated[
     Path | None, typer.Option(help="Directory of a retriever you trained.", show_default="shipped")
@@ -126,12 +130,24 @@ def load_engine(
 
 
 def session_options(
-    language: str, task: Task, top_k: int, threshold: float | Eagerness
+    language: str,
+    task: Task,
+    top_k: int,
+    threshold: float | Eagerness,
+    target_language: str = "en",
+    source_text: bool = False,
 ) -> SessionOptions:
     """What a command asks of the engine."""
     from a2p_engine.types import SessionOptions
 
-    return SessionOptions(language=language, task=task, top_k=top_k, threshold=threshold)
+    return SessionOptions(
+        language=language,
+        task=task,
+        target_language=target_language,
+        source_text=source_text,
+        top_k=top_k,
+        threshold=threshold,
+    )
 
 
 def write_text(text: str, path: Path | None) -> None:

@@ -42,6 +42,8 @@ def transcribe(
     ] = None,
     language: common.LanguageOption = "en",
     task: common.TaskOption = "transcribe",
+    target: common.TargetOption = "en",
+    source_text: common.SourceTextOption = False,
     vad: common.VadOption = "silero",
     top_k: common.TopKOption = 10,
     threshold: common.ThresholdOption = "balanced",
@@ -57,7 +59,7 @@ def transcribe(
     audio = read_audio(file)
     terms = common.read_terms(glossary, language) if glossary else []
     engine = common.load_engine(speech_llm, retriever, device)
-    options = common.session_options(language, task, top_k, threshold)
+    options = common.session_options(language, task, top_k, threshold, target, source_text)
     config = offline.OfflineConfig(options=options, vad=vad)
     finals = offline.transcribe(engine, audio, config, terms)
     common.write_text(WRITERS[form](finals), output)

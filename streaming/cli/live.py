@@ -180,6 +180,8 @@ def stream(
     glossary: GlossaryOption = None,
     language: common.LanguageOption = "en",
     task: common.TaskOption = "transcribe",
+    target: common.TargetOption = "en",
+    source_text: common.SourceTextOption = False,
     threshold: common.ThresholdOption = "balanced",
     pace: Annotated[
         float, typer.Option(min=0, help="1 is real time, 0 as fast as the server takes it.")
@@ -200,7 +202,8 @@ def stream(
     else:
         audio, source = AudioFormat(), stream_file(file, pace)
         _require_audio(file)
-    client = _client(url, audio, glossary, language, task, threshold)
+    options = _options(task, threshold, target, source_text)
+    client = _client(url, audio, glossary, language, task, options)
     asyncio.run(_caption(client, source, as_json))
 
 
@@ -209,6 +212,8 @@ def mic(
     glossary: GlossaryOption = None,
     language: common.LanguageOption = "en",
     task: common.TaskOption = "transcribe",
+    target: common.TargetOption = "en",
+    source_text: common.SourceTextOption = False,
     threshold: common.ThresholdOption = "balanced",
     device: Annotated[
         str | None,
@@ -230,7 +235,8 @@ def mic(
         return
     rate_hz = supported_rate_hz(device)
     audio = AudioFormat(sample_rate_hz=rate_hz)
-    client = _client(url, audio, glossary, language, task, threshold)
+    options = _options(task, threshold, target, source_text)
+    client = _client(url, audio, glossary, language, task, options)
     asyncio.run(_caption(client, microphone(device, rate_hz), as_json, meter=True))
 
 
@@ -259,13 +265,19 @@ def _require_audio(file: str) -> None:
     audio_duration_s(file)
 
 
+def _options(task: str, threshold: float | str, target: str, source_text: bool) -> dict[str, Any]:
+    """What is not the default, so that servers that know no translation are not asked for it."""
+    translation = {"target_language": target, "source_text": source_text}
+    return {"threshold": threshold, **(translation if task == "translate" else {})}
+
+
 def _client(
     url: str,
     audio: AudioFormat,
     glossary: str | None,
     language: str,
     task: str,
-    threshold: float | str,
+    options: dict[str, Any],
 ) -> tuple[CaptionClient, list[Any]]:
     """A client, and the glossary entries that do not fit into its first message."""
     from clients import CaptionClient
@@ -283,7 +295,7 @@ def _client(
         language=language,
         task=task,
         glossary=first,
-        options={"threshold": threshold},
+        options=options,
     )
     return client, later
 

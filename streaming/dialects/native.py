@@ -212,6 +212,8 @@ def _options(message: JsonObject) -> StreamOptions:
             "stats_interval_ms", 5000, *STATS_INTERVAL_MS, or_zero=True
         ),
         words=message.boolean("words", True),
+        target_language=message.text("target_language") or "en",
+        source_text=message.boolean("source_text", False),
     )
     message.done()
     return options

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients import Final, RawEvent, SessionStarted, Stats, TermUse, Word, parse_event
+from clients import Final, RawEvent, SessionStarted, Source, Stats, TermUse, Word, parse_event
 
 FINAL = {
     "type": "final",
@@ -30,6 +30,15 @@ def test_records_are_nested_and_unknown_keys_ignored() -> None:
     assert isinstance(event, Final)
     assert event.words == (Word(word="apixaban", start_s=1.1, end_s=1.9, probability=0.8),)
     assert event.terms == (TermUse(term="apixaban", probability=0.9, used=True),)
+
+
+def test_what_was_said_beside_a_translation_is_a_record() -> None:
+    """With its language; most finals have none."""
+    event = parse_event(FINAL | {"source": {"text": "apixabán", "language": "es", "mood": "?"}})
+    assert isinstance(event, Final)
+    assert event.source == Source(text="apixabán", language="es")
+    plain = parse_event(FINAL)
+    assert isinstance(plain, Final) and plain.source is None
 
 
 def test_times_and_segments_are_shifted_at_every_depth() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from clients import Final, Partial, Reconnecting, TermUse
+from clients import Final, Partial, Reconnecting, Source, TermUse
 from clients.terminal import TerminalCaptions, highlight, meter
 
 APIXABAN = TermUse(term="apixaban", probability=0.968, used=True)
@@ -114,3 +115,18 @@ def test_the_meter_grows_with_the_level() -> None:
     assert lengths == sorted(set(lengths))
     assert lengths[-1] == 10
     assert meter(0.0).spans[0].style == "red"
+
+
+def test_what_was_said_stands_beneath_its_translation() -> None:
+    """In a terminal and in a pipe, for the open line as for finished ones."""
+    said = Source(text="Mi hermano", language="es")
+    console, output = terminal()
+    with TerminalCaptions(console) as captions:
+        captions.handle(replace(partial("My", " bro"), source=Source(text="Mi", language="es")))
+        assert captions._open.plain == "My bro\nMi"
+        captions.handle(replace(final("My brother"), source=said))
+        assert captions._open.plain == ""
+    assert "My brother" in output.getvalue() and "Mi hermano" in output.getvalue()
+    piped = io.StringIO()
+    TerminalCaptions(Console(file=piped)).handle(replace(final("My brother"), source=said))
+    assert piped.getvalue() == "My brother\nMi hermano\n"

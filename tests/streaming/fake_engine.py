@@ -12,6 +12,7 @@ from a2p_engine.errors import GlossaryError, UnknownSession
 from a2p_engine.types import (
     GlossaryInfo,
     SessionOptions,
+    Source,
     StepRequest,
     StepResult,
     Term,
@@ -43,6 +44,7 @@ class FakeEngine:
     """Hears lengths only; ``hook`` runs in every step and may sleep or raise."""
 
     languages: tuple[str, ...] = ("en", "de")
+    target_languages: tuple[str, ...] = ("en",)
     max_segment_s: float = 28.0
     speech_llm: str = "fake"
     step_s: float = 0.0
@@ -147,4 +149,7 @@ class FakeEngine:
             language=state.options.language,
             glossary_version=state.version,
             timings_ms={"encode": 1.0, "retrieve": 0.0, "decode": 2.0, "guard": 0.0},
+            source=Source(text=f"{len(words)} palabras", language="es")
+            if state.options.source_text
+            else None,
         )

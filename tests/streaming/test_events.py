@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from a2p_engine.types import TermHit, Word
+from a2p_engine.types import Source, TermHit, Word
 from streaming.events import Error, Final, GlossaryUpdated, Partial, SessionStarted, Stats
 
 HIT = TermHit(term="Eliquis", probability=0.93456, start_sample=8000, end_sample=None, used=True)
@@ -45,6 +46,16 @@ def test_partial_keeps_the_space_between_its_halves() -> None:
         segment_id=1, revision=1, start_sample=0, end_sample=1, committed="so it", volatile=" is"
     )
     assert partial.to_dict()["committed"] + partial.to_dict()["volatile"] == "so it is"
+
+
+def test_what_was_said_goes_with_a_translation_only() -> None:
+    """The key is there only with a value."""
+    partial = Partial(
+        segment_id=1, revision=1, start_sample=0, end_sample=1, committed="", volatile="My"
+    )
+    assert "source" not in partial.to_dict()
+    translated = replace(partial, source=Source(text="Mi hermano", language="es"))
+    assert translated.to_dict()["source"] == {"text": "Mi hermano", "language": "es"}
 
 
 def test_rejections_are_listed_up_to_twenty() -> None:

@@ -92,6 +92,23 @@ async def test_partials_come_while_speaking(serving: Serving) -> None:
     assert partials[-1]["committed"]
 
 
+async def test_a_translation_comes_with_what_was_said(
+    serving: Serving, engine: FakeEngine
+) -> None:
+    """The options reach the engine, the transcript the client; what is in force is echoed."""
+    options = {"target_language": "en", "source_text": True}
+    async with client_of(serving) as client:
+        started = await client.start(task="translate", options=options)
+        (session,) = engine.sessions.values()
+        assert (session.options.task, session.options.target_language) == ("translate", "en")
+        await client.send(pcm(np.concatenate([tone(1), silence(1)])))
+        await client.send(STOP)
+        await client.until_closed()
+    assert {key: started["options"][key] for key in options} == options
+    (final,) = client.of_type("final")
+    assert final["source"] == {"text": f"{len(final['text'].split())} palabras", "language": "es"}
+
+
 @pytest.mark.parametrize("rate_hz", [8_000, 24_000, 32_000, 44_100, 48_000])
 async def test_other_formats(serving: Serving, rate_hz: int) -> None:
     """Any documented rate, as float stereo in odd pieces, gives the same segment."""
@@ -542,6 +559,7 @@ async def test_pages_and_information(serving: Serving, tmp_path: Path) -> None:
         info = (await http.get(server.url + "api/info")).json()
     assert info["languages"] == ["auto", "en", "de"] and info["limits"]["max_sessions"] == 8
     assert info["vads"] == ["silero", "webrtc", "energy"]
+    assert info["tasks"] == ["transcribe", "translate"] and info["target_languages"] == ["en"]
 
 
 async def test_an_address_in_use_is_a_clear_error(serving: Serving, engine: FakeEngine) -> None:

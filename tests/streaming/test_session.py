@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from a2p_engine.errors import ModelError, ModelUnavailable
-from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Word
+from a2p_engine.types import Samples, SessionOptions, Source, StepRequest, StepResult, Word
 from streaming.events import (
     Error,
     Event,
@@ -50,6 +50,38 @@ def play(core: SessionCore, engine: FakeEngine, audio: Samples, block_s: float) 
         events += core.receive_audio(audio[at : at + block])
         events += work(core, engine)
     return events + core.finish() + work(core, engine)
+
+
+def test_a_translation_is_told_with_what_was_said() -> None:
+    """Partials and finals carry the transcript; without the option there is none."""
+    for wanted in (True, False):
+        engine = FakeEngine()
+        handle, _ = engine.open(SessionOptions(task="translate", source_text=wanted))
+        core = SessionCore(handle, SessionConfig(), EnergyDetector())
+        events = play(core, engine, np.concatenate([tone(2), silence(1)]), 0.1)
+        (final,) = finals(events)
+        *_, last = [event for event in events if isinstance(event, Partial)]
+        if wanted:
+            assert final.source and last.source and final.source.language == "es"
+            assert final.source.text == f"{len(final.text.split())} palabras"
+        else:
+            assert final.source is last.source is None
+
+
+def test_a_changed_transcript_is_news() -> None:
+    """A partial follows though the translation has stayed the same."""
+    engine = FakeEngine()
+    core = core_with(engine, partial_interval_s=0.1)
+    events = core.receive_audio(tone(1))
+    shown = []
+    for said in ("Mi", "Mi hermano", "Mi hermano"):
+        request = core.next_request()
+        assert request is not None
+        source = Source(text=said, language="es")
+        events = core.receive_result(replace(answer(request, "My"), source=source))
+        shown.append([event.source.text for event in events if isinstance(event, Partial)])
+        core.receive_audio(tone(0.3))
+    assert shown == [["Mi"], ["Mi hermano"], []]
 
 
 def finals(events: list[Event]) -> list[Final]:

@@ -69,8 +69,10 @@ function finished() {
 
 function startMessage() {
   const name = $("server-glossary").value;
+  const [task, target] = $("write").value.split(" ");
   const options = { threshold: $("threshold").value };
-  const message = { language: $("language").value, task: "transcribe", options };
+  if (target) Object.assign(options, { target_language: target, source_text: true });
+  const message = { language: $("language").value, task, options };
   return { ...message, glossary: { ...(name && { name }), terms: glossary.begin() } };
 }
 
@@ -127,7 +129,7 @@ function controls(state) {
   button.textContent = { idle: "Start", starting: "Starting…", running: "Stop", stopping: "Finishing…" }[state];
   button.disabled = state === "starting" || state === "stopping";
   button.toggleAttribute("data-running", state === "running");
-  for (const id of ["sources", "server-glossary", "language", "threshold"]) $(id).disabled = state !== "idle";
+  for (const id of ["sources", "server-glossary", "language", "write", "threshold"]) $(id).disabled = state !== "idle";
 }
 
 function notice(text) {
@@ -185,6 +187,9 @@ async function loadInfo() {
   }
   $("server-glossary").value = query.get("glossary") ?? info.default_glossary ?? "";
   $("language").replaceChildren(...info.languages.map(languageOption).sort(autoThenName));
+  for (const code of info.target_languages) {
+    $("write").append(new Option(`${languageNames.of(code)}, with what was said`, `translate ${code}`));
+  }
 }
 
 const languageNames = new Intl.DisplayNames(["en"], { type: "language" });

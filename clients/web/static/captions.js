@@ -16,15 +16,15 @@ export class CaptionsView {
     new ResizeObserver(() => this.keepUp()).observe(scroller);
   }
 
-  partial({ committed, volatile, terms }) {
-    this.open.replaceChildren(...openLine(committed, volatile, terms));
+  partial({ committed, volatile, terms, source }) {
+    this.open.replaceChildren(...openLine(committed, volatile, terms), ...sourceLine(source));
     this.keepUp();
   }
 
-  final({ start_s, text, terms }) {
+  final({ start_s, text, terms, source }) {
     this.clearOpen();
     if (!text) return;
-    this.lines.append(finishedLine(start_s, text, terms));
+    this.lines.append(finishedLine(start_s, text, terms, source));
     this.speak(text);
     this.keepUp();
   }
@@ -68,12 +68,21 @@ export function openLine(committed, volatile, terms) {
   return nodes;
 }
 
-function finishedLine(startS, text, terms) {
+/** What was said, beneath its translation; no node where there is none. */
+export function sourceLine(source) {
+  if (!source?.text) return [];
+  const element = span(source.text);
+  element.className = "source";
+  element.lang = source.language;
+  return [element];
+}
+
+function finishedLine(startS, text, terms, source) {
   const item = document.createElement("li");
   const time = document.createElement("time");
   time.textContent = clock(startS);
   const line = document.createElement("p");
-  line.append(...pieces(text, terms).map((piece) => (piece.term ? termElement(piece.text, piece.term, { focusable: true }) : piece.text)));
+  line.append(...pieces(text, terms).map((piece) => (piece.term ? termElement(piece.text, piece.term, { focusable: true }) : piece.text)), ...sourceLine(source));
   item.append(time, line);
   return item;
 }

@@ -101,6 +101,8 @@ def test_start_takes_every_documented_key() -> None:
             "threshold": 0.25,
             "stats_interval_ms": 0,
             "words": False,
+            "target_language": "zh",
+            "source_text": True,
         },
     )
     assert command.audio == AudioFormat(encoding="pcm_f32le", sample_rate_hz=44_100, channels=2)
@@ -115,6 +117,8 @@ def test_start_takes_every_documented_key() -> None:
         threshold=0.25,
         stats_interval_ms=0,
         words=False,
+        target_language="zh",
+        source_text=True,
     )
 
 
