@@ -7,9 +7,10 @@ before under the same form: of the same recording, or of the recording before it
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from a2p_engine.errors import InputError
 from a2p_engine.evaluation.bootstrap import Bootstrap, Estimate, divided, estimate
 from a2p_engine.evaluation.windows import WINDOW_SAMPLES, windows
 from a2p_engine.evaluation.words import normalised, split_errors
-from a2p_engine.guard import recites
+from a2p_engine.guard import Guard
 from a2p_engine.manifest import Recording
 from a2p_engine.prompt import BARE_LIST, GLOSSARY, SENTENCE, Wording
-from a2p_engine.speech_llm.base import DecodeRequest
+from a2p_engine.selection import Candidate
+from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis
 from a2p_engine.speech_llm.whisper import WhisperSpeechLLM
 from a2p_engine.text import mentions
-from a2p_engine.types import SAMPLE_RATE_HZ, Samples
+from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
 WORDINGS: dict[str, Wording] = {"bare": BARE_LIST, "glossary": GLOSSARY, "sentence": SENTENCE}
 TOLD = ("said", "said_and_wrong", "wrong")
@@ -83,7 +85,7 @@ class FormResult:
         form: which.
         wer: word error rate; u_wer and b_wer: outside of and in the terms that were said.
         false_insertions: wrong terms that were told and written.
-        recited: pieces of which the text recites the prompt or loops.
+        again: pieces that the guard had decoded again.
         seconds: mean time of a recording, encoder not counted.
     """
 
@@ -92,7 +94,7 @@ class FormResult:
     u_wer: Estimate
     b_wer: Estimate
     false_insertions: int
-    recited: int
+    again: int
     seconds: float
 
     def json(self) -> dict[str, Any]:
@@ -127,7 +129,7 @@ class _Tally:
 
     errors: list[tuple[int, int, int, int]] = field(default_factory=list)
     false_insertions: int = 0
-    recited: int = 0
+    again: int = 0
     seconds: float = 0.0
     before: str = ""
 
@@ -192,13 +194,30 @@ def _hear(
             task="transcribe",
             context=tally.before if form.context else "",
         )
-        began = time.perf_counter()
-        hypothesis = writer.decode(asked)
-        tally.seconds += time.perf_counter() - began
-        tally.recited += recites(hypothesis)
-        tally.before = "".join(word.text for word in hypothesis.words).strip()
+        tally.before = _write(writer, asked, tally)
         texts.append(tally.before)
     _count(tally, recording, " ".join(texts), [term for term in terms if term in wrong])
+
+
+def _write(writer: WhisperSpeechLLM, asked: DecodeRequest, tally: _Tally) -> str:
+    """Under guard, as live; of what it asks for again, nothing is told."""
+    decodings = 0
+
+    def decode(offered: Sequence[Candidate]) -> Hypothesis:
+        nonlocal decodings
+        decodings += 1
+        untold = decodings > 1 and not offered
+        return writer.decode(replace(asked, terms=(), context="") if untold else asked)
+
+    offered = [
+        Candidate(term=Term(text=term), number=0, probability=1.0, cost=math.inf, start=0, end=0)
+        for term in asked.terms
+    ]
+    began = time.perf_counter()
+    hypothesis = Guard().write(offered, decode)
+    tally.seconds += time.perf_counter() - began
+    tally.again += decodings > 1
+    return hypothesis.text
 
 
 def _count(tally: _Tally, recording: Recording, text: str, wrong: Sequence[str]) -> None:
@@ -242,6 +261,6 @@ def _result(form: Form, tally: _Tally) -> FormResult:
         u_wer=estimate(divided(other, other_words)),
         b_wer=estimate(divided(biased, biased_words)),
         false_insertions=tally.false_insertions,
-        recited=tally.recited,
+        again=tally.again,
         seconds=round(tally.seconds / len(tally.errors), 3),
     )

@@ -78,7 +78,7 @@ def show_forms(compared: ComparedForms) -> None:
     """A row for each form of a prompt; rates in percent."""
     print(f"{len(compared.recordings)} recordings, 95 % intervals in brackets")
     columns = (
-        "told", "form", "WER %", "U-WER %", "B-WER %", "false terms", "recited", "s a recording",
+        "told", "form", "WER %", "U-WER %", "B-WER %", "false terms", "again", "s a recording",
     )  # fmt: skip
     rows = [
         (
@@ -88,7 +88,7 @@ def show_forms(compared: ComparedForms) -> None:
             interval(result.u_wer, 2, 100),
             interval(result.b_wer, 2, 100),
             result.false_insertions,
-            result.recited,
+            result.again,
             result.seconds,
         )
         for result in compared.results
