@@ -10,34 +10,30 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from a2p_engine.encoders import Device, Encoder
+from a2p_engine.encoders import Encoder
 from a2p_engine.encoders.base import Encoded
-from a2p_engine.engine import WEIGHTS, torch_device
+from a2p_engine.engine import torch_device
 from a2p_engine.errors import InputError, ModelError
 from a2p_engine.evaluation import published_measures as measures
+from a2p_engine.evaluation import published_request
 from a2p_engine.evaluation.bootstrap import Bootstrap, Estimate
 from a2p_engine.evaluation.published_measures import DEPTHS, Retrieval, Search, Text, Writing
+from a2p_engine.evaluation.published_request import PromptKind, Request
 from a2p_engine.evaluation.retrieval_run import write
 from a2p_engine.evaluation.windows import windows
-from a2p_engine.published.config import EvaluationConfig, PublishedConfig
-from a2p_engine.published.data import Entry, Moved, TermBank, place, read_bank, read_entries
-from a2p_engine.retriever.attention import AttentionRetriever
-from a2p_engine.retriever.checkpoints import load_head, load_published
+from a2p_engine.published.config import EvaluationConfig
+from a2p_engine.published.data import Entry, TermBank
 from a2p_engine.retriever.head_search import FloatArray, HeadSearch, ranked
 from a2p_engine.retriever.retriever import pool
 from a2p_engine.speech_llm import DecodeRequest, SpeechLLM, build_speech_llm
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
-PromptKind = Literal["none", "retrieved", "said"]
-PROMPTS: tuple[PromptKind, ...] = get_args(PromptKind)
-HEAD_FILE = "a2p_head.safetensors"
 HEAD_FRAME_SAMPLES = SAMPLE_RATE_HZ // 25  # of all A2P heads, published ones included
 
 
@@ -48,35 +44,6 @@ class PadsFrames(Protocol):
     def padded_frames(self, samples: Samples) -> npt.NDArray[np.float32]:
         """Frames [T, D] of a whole window of the encoder's length, silence included."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to evaluate.
-
-    Attributes:
-        config: the published configuration.
-        data: the set; None takes the configuration's, as the next three do.
-        bank: the term bank.
-        retriever: directory with a head of ours, or a file of ours or as published.
-        speech_llm: name of the speech LLM.
-        device: where the models run.
-        prompts: what the speech LLM is told, of each in turn; where empty, it writes nothing.
-        moved: where files lie that the set and the configuration name.
-        limit: only so many utterances.
-        dump: file for one JSON line an utterance.
-    """
-
-    config: PublishedConfig
-    data: Path | None = None
-    bank: Path | None = None
-    retriever: Path | None = None
-    speech_llm: str | None = None
-    device: Device = "auto"
-    prompts: tuple[PromptKind, ...] = ("none", "retrieved")
-    moved: Sequence[Moved] = ()
-    limit: int | None = None
-    dump: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +188,7 @@ class Evaluation:
             task="transcribe" if self.asked.task == "asr" else "translate",
             target_language=self.asked.target,
         )
-        return "".join(word.text for word in self.speech_llm.decode(request).words).strip()
+        return self.speech_llm.decode(request).text
 
     def _report(self, heard: Sequence[Heard]) -> Report:
         asked, draws = self.asked, Bootstrap(len(heard))
@@ -254,18 +221,6 @@ class Evaluation:
         )
 
 
-def parse_prompts(text: str) -> tuple[PromptKind, ...]:
-    """Kinds of prompts, separated by commas; an empty text is none at all.
-
-    Raises:
-        InputError: one is unknown.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in PROMPTS]:
-        raise InputError(f"unknown prompt {unknown[0]!r}; accepted are {', '.join(PROMPTS)}")
-    return tuple(kind for kind in PROMPTS if kind in names)
-
-
 def load(request: Request) -> Evaluation:
     """Read the set and the term bank, and load the models.
 
@@ -276,16 +231,18 @@ def load(request: Request) -> Evaluation:
     asked = request.config.evaluation()
     if asked.task == "st":
         measures.check_installed()
-    entries, bank = _read(request, asked)
+    entries, bank = published_request.read(request, asked)
     name = request.speech_llm or asked.speech_llm
     if name is None:
         raise InputError(f"{request.config.source}: no speech LLM of ours is meant: --speech-llm")
     encoder, speech_llm = build_speech_llm(name, request.device, 1)
     if asked.language not in speech_llm.languages:
         raise InputError(f"{name} does not understand {asked.language!r}")
+    if asked.task == "st" and asked.target not in speech_llm.target_languages:
+        raise InputError(f"{name} does not translate into {asked.target!r}")
     if HEAD_FRAME_SAMPLES % encoder.hop_samples:
         raise ModelError(f"frames of {name} do not make frames of 40 ms")
-    head, published = _head(request, asked, speech_llm)
+    head, published = published_request.head_of(request, asked, speech_llm)
     return Evaluation(
         request=request,
         asked=asked,
@@ -302,46 +259,3 @@ def load(request: Request) -> Evaluation:
         ),
         padded=published and isinstance(encoder, PadsFrames),
     )
-
-
-def _read(request: Request, asked: EvaluationConfig) -> tuple[list[Entry], TermBank]:
-    languages = tuple(dict.fromkeys((asked.language, asked.target)))
-    data = _file(request, request.data, asked.data, "test_files", "--data")
-    bank = _file(request, request.bank, asked.bank, "term_bank_path", "--terms")
-    return read_entries(data, languages, request.moved)[: request.limit], read_bank(bank, languages)
-
-
-def _file(request: Request, given: Path | None, said: str | None, key: str, option: str) -> Path:
-    if given is not None:
-        return given
-    source = request.config.source
-    if said is None:
-        raise InputError(f"{source} has no {key}; give {option}")
-    return place(said, source.parent, request.moved)
-
-
-def _head(
-    request: Request, asked: EvaluationConfig, speech_llm: SpeechLLM
-) -> tuple[AttentionRetriever, bool]:
-    """The head, and whether it is a published checkpoint."""
-    path = request.retriever
-    # The configuration's head is for its own speech LLM.
-    if path is None and asked.retriever and request.speech_llm in (None, asked.speech_llm):
-        path = place(asked.retriever, request.config.source.parent, request.moved)
-        if not path.exists():
-            raise ModelError(f"{request.config.source}: there is no {path}; give --retriever")
-    if path is None:
-        if asked.language not in speech_llm.retriever_languages or not speech_llm.retriever_weights:
-            raise ModelError(
-                f"no retriever is shipped for {speech_llm.name} and {asked.language!r}: --retriever"
-            )
-        path = WEIGHTS / speech_llm.retriever_weights
-    if path.is_dir():
-        path = path / HEAD_FILE
-    if path.suffix == ".safetensors":
-        return load_head(path), False
-    config, state = load_published(path, request.config.source)
-    with torch.device("meta"):
-        module = AttentionRetriever(config)
-    module.load_state_dict({name: t.float() for name, t in state.items()}, assign=True)
-    return module.eval(), True

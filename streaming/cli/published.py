@@ -97,17 +97,17 @@ def published(
     device: common.DeviceOption = "auto",
 ) -> None:
     """Evaluate as published: recall, term accuracy, WER or CER, BLEU; and as we count."""
-    from a2p_engine.evaluation import published_run
+    from a2p_engine.evaluation import published_request, published_run
     from a2p_engine.published.config import read_config
 
-    request = published_run.Request(
+    request = published_request.Request(
         config=read_config(config),
         data=data,
         bank=terms,
         retriever=retriever,
         speech_llm=speech_llm,
         device=device,
-        prompts=published_run.parse_prompts(prompts),
+        prompts=published_request.parse_prompts(prompts),
         moved=_moves(moved),
         limit=limit,
         dump=dump,
@@ -150,28 +150,27 @@ def _show(report: Report) -> None:
     common.show_table(columns, rows)
     if report.writing:
         print()
-        _show_writing(report)
+        show = _show_translations if said["task"] == "st" else _show_transcripts
+        show(report)
 
 
-def _show_writing(report: Report) -> None:
-    """Published figures, then ours."""
-    if report.settings["task"] == "st":
-        columns = (
-            "told", "term accuracy, published", "BLEU, published", "terms found", "BLEU", "chrF",
-        )  # fmt: skip
-        rows = [
-            (
-                one.prompt,
-                _share(one.term_accuracy),
-                _share(one.sentence_bleu, 2),
-                interval(one.terms_found),
-                _share(one.corpus_bleu, 2),
-                _share(one.chrf, 2),
-            )
-            for one in report.writing
-        ]
-        common.show_table(columns, rows)
-        return
+def _show_translations(report: Report) -> None:
+    columns = ("told", "term accuracy, published", "BLEU, published", "terms found", "BLEU", "chrF")
+    rows = [
+        (
+            one.prompt,
+            _share(one.term_accuracy),
+            _share(one.sentence_bleu, 2),
+            interval(one.terms_found),
+            _share(one.corpus_bleu, 2),
+            _share(one.chrf, 2),
+        )
+        for one in report.writing
+    ]
+    common.show_table(columns, rows)
+
+
+def _show_transcripts(report: Report) -> None:
     rate = "CER" if report.settings["target"] == "zh" else "WER"
     columns = (
         "told", "term accuracy, published", f"{rate} %, published", "terms found",

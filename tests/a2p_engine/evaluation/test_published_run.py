@@ -16,8 +16,8 @@ from a2p_engine.audio import read_audio
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.encoders.qwen2_audio import Qwen2AudioEncoder
 from a2p_engine.errors import InputError, ModelError
-from a2p_engine.evaluation import published_run
-from a2p_engine.evaluation.published_run import Request
+from a2p_engine.evaluation import published_request, published_run
+from a2p_engine.evaluation.published_request import Request
 from a2p_engine.published.config import read_config
 from a2p_engine.published.data import Moved
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
@@ -128,7 +128,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[DecodeRequest]:
 def test_chinese_needs_the_a2p_head_alone(folder: Path, told: list[DecodeRequest]) -> None:
     """Set, bank and checkpoint as published; terms are counted, missing ones too."""
     dump = folder / "dump.jsonl"
-    prompts = published_run.parse_prompts("none,retrieved,said")
+    prompts = published_request.parse_prompts("none,retrieved,said")
     request = _request(folder, _config(folder), prompts=prompts, dump=dump)
     done: list[int] = []
     report = published_run.load(request).run(lambda: done.append(1))
@@ -241,11 +241,18 @@ def test_a_missing_checkpoint_is_named(folder: Path) -> None:
         published_run.load(_request(folder, config))
 
 
+def test_a_language_that_the_model_lacks_is_named(folder: Path) -> None:
+    """Whisper understands Chinese and translates into English alone."""
+    config = _config(folder, infer_task="st", audio_lang="en", tgt_lang="zh")
+    with pytest.raises(InputError, match="whisper-base does not translate into 'zh'"):
+        published_run.load(_request(folder, config, speech_llm="whisper-base"))
+
+
 def test_unknown_prompts_are_named() -> None:
     """With those that are known."""
     with pytest.raises(InputError, match="'oracle'; accepted are none, retrieved, said"):
-        published_run.parse_prompts("none,oracle")
-    assert published_run.parse_prompts("") == ()
+        published_request.parse_prompts("none,oracle")
+    assert published_request.parse_prompts("") == ()
 
 
 def test_english_on_whisper_base(tmp_path: Path) -> None:

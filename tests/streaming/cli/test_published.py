@@ -17,7 +17,8 @@ from a2p_engine.evaluation.published_measures import (
     retrieval,
     translation,
 )
-from a2p_engine.evaluation.published_run import Report, Request
+from a2p_engine.evaluation.published_request import Request
+from a2p_engine.evaluation.published_run import Report
 from a2p_engine.published import frames
 from a2p_engine.published.data import Moved
 from a2p_engine.published.frames import FramesPlan
