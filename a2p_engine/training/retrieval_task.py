@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +21,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from a2p_engine.encoders.whisper_tables import token_embeddings
-from a2p_engine.errors import ModelError
+from a2p_engine.errors import ModelError, TrainingError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
+from a2p_engine.retriever.checkpoints import load_head
 from a2p_engine.training import listed_terms
 from a2p_engine.training.alignment import Aligner, Span
 from a2p_engine.training.config import CurriculumConfig
@@ -81,6 +82,29 @@ class WhitenedHead(nn.Module):
         tokens.weight.copy_(tokens.weight @ self.embedding_map)
         tokens.bias.copy_(tokens.bias - tokens.weight @ self.embedding_mean)
         return plain
+
+    @torch.no_grad()
+    def adopt(self, plain: AttentionRetriever) -> None:
+        """Go on from a head on raw inputs: what ``export`` gives then is that head.
+
+        Raises:
+            TrainingError: it has another shape.
+        """
+        config, given = self.head.config, plain.config
+        if replace(given, dropout=config.dropout) != config:
+            raise TrainingError(f"the head to begin with is {given}, the configuration is {config}")
+        self.head.load_state_dict(plain.state_dict())
+        attention, tokens = self.head.audio_word_att.attn, self.head.time_words_proj
+        on_frames = attention.in_proj_weight[config.width :]
+        attention.in_proj_bias[config.width :] += on_frames @ self.frame_mean
+        on_frames.copy_(_unmapped(on_frames, self.frame_map))
+        tokens.bias += tokens.weight @ self.embedding_mean
+        tokens.weight.copy_(_unmapped(tokens.weight, self.embedding_map))
+
+
+def _unmapped(weight: Tensor, symmetric: Tensor) -> Tensor:
+    """The [n, D] matrix that gives ``weight`` when multiplied by a symmetric [D, D] one."""
+    return torch.linalg.solve(symmetric.double(), weight.double().T).T.float()
 
 
 def _whitening(rows: Tensor) -> Tensor:
@@ -182,8 +206,9 @@ class RetrievalTask:
         rare_words: Sequence[str],
         data: FrameData,
         aligner: Aligner | None = None,
+        start: Path | None = None,
     ) -> None:
-        """Make an untrained head.
+        """Make an untrained head, or go on from a trained one.
 
         Args:
             config: shape of the head.
@@ -192,9 +217,11 @@ class RetrievalTask:
             rare_words: words for negatives.
             data: training data, for word counts and the frames' mean and covariance.
             aligner: tells where words were said; None trains without guidance.
+            start: file of the trained head.
 
         Raises:
-            ModelError: the model's files cannot be read.
+            ModelError: the model's files or the trained head cannot be read.
+            TrainingError: the trained head has another shape.
         """
         self._curriculum = curriculum
         table = torch.from_numpy(token_embeddings(model))
@@ -215,6 +242,8 @@ class RetrievalTask:
         self._whitened = WhitenedHead(config)
         few = range(0, len(data), max(1, len(data) // 500))
         self._whitened.fit(torch.cat([data.frames(i)[::4] for i in few]), table)
+        if start is not None:
+            self._whitened.adopt(load_head(start))
         self.module = self._whitened
 
     def loss(self, module: nn.Module, batch: Batch, progress: float, seed: int) -> Tensor:

@@ -86,6 +86,7 @@ def train(
     model: Path | None = None,
     rare_words: Path | None = None,
     phoneme_head: Path | None = None,
+    start: Path | None = None,
     resume: bool = True,
     stop_after_steps: int | None = None,
 ) -> Path:
@@ -100,6 +101,7 @@ def train(
         rare_words: file of words for the A2P head's negatives.
         phoneme_head: trained phoneme head that shows the A2P head where words are; None leaves
             it to find out, which takes several times as long.
+        start: trained A2P head to go on from, as one stage of a recipe follows another.
         resume: go on from the newest checkpoint in ``out``, if there is one.
         stop_after_steps: leave after so many steps of this call, as if interrupted.
 
@@ -113,7 +115,12 @@ def train(
     set_seed(settings.optimisation.seed)
     spoken = FrameData(data)
     task = make_task(
-        settings, spoken, model=model, rare_words=rare_words, phoneme_head=phoneme_head
+        settings,
+        spoken,
+        model=model,
+        rare_words=rare_words,
+        phoneme_head=phoneme_head,
+        start=start,
     )
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(task, settings.optimisation, spoken, FrameData([dev]), out)
@@ -134,13 +141,16 @@ def make_task(
     model: Path | None,
     rare_words: Path | None,
     phoneme_head: Path | None,
+    start: Path | None = None,
 ) -> Task:
     """The task a configuration names; see ``train`` for the arguments.
 
     Raises:
-        TrainingError: the A2P head lacks its model directory.
+        TrainingError: the A2P head lacks its model directory, or another head is to go on.
     """
     if settings.head == "phoneme_ctc":
+        if start is not None:
+            raise TrainingError("only the A2P head can go on from a trained one")
         from a2p_engine.training.ctc_task import CTCTask
 
         return CTCTask(settings.ctc)
@@ -156,6 +166,7 @@ def make_task(
         rare_words=read_lines(rare_words) if rare_words else (),
         data=data,
         aligner=Aligner(PhonemeCTC.load(phoneme_head)) if phoneme_head else None,
+        start=start,
     )
 
 

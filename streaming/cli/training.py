@@ -43,6 +43,12 @@ def train(
         Path | None,
         typer.Option(help="Trained phoneme head that guides the A2P head.", show_default=False),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Trained A2P head to go on from, a safetensors file.", show_default=False
+        ),
+    ] = None,
     model: ModelOption = "whisper-base",
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = True,
     stop_after_steps: Annotated[
@@ -70,6 +76,7 @@ def train(
         model=models.find(model),
         rare_words=rare_words,
         phoneme_head=phoneme_head,
+        start=start,
         resume=resume,
         stop_after_steps=stop_after_steps,
     )

@@ -81,7 +81,7 @@ def test_a_missing_recording_is_named(folder: Path) -> None:
 def test_the_published_recipe_runs_from_set_to_figures(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Frames, training by a published configuration, and the published evaluation of the head."""
+    """Frames, two stages by published configurations, and the published evaluation of the head."""
     shape = {
         "n_embed": 512,
         "retriever_n_head": 8,
@@ -115,6 +115,11 @@ def test_the_published_recipe_runs_from_set_to_figures(
     frames_at, out = str(folder / "frames"), folder / "head"
     assert main(["frames", str(folder / "set.json"), "-l", "en", "-o", frames_at]) == 0
     assert main(["train", training, "-d", frames_at, "--dev", frames_at, "-o", str(out)]) == 0
+    head = str(out / "a2p_head.safetensors")
+    write_json(folder / "next.json", shape | learn | {"epochs": 1, "pharse_type": True})
+    second = ["train", str(folder / "next.json"), "-d", frames_at, "--dev", frames_at]
+    out = folder / "next"
+    assert main([*second, "-o", str(out), "--start", head]) == 0
     command = ["eval", "published", "-c", str(inference), "--data", str(data), "--prompts", ""]
     command += ["--terms", str(bank), "--speech-llm", "whisper-base", "--retriever", str(out)]
     capsys.readouterr()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from a2p_engine.errors import TrainingError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever, MergeType
 from a2p_engine.retriever.retriever import pool
 from a2p_engine.training.config import CurriculumConfig
@@ -66,6 +67,27 @@ def test_an_exported_head_needs_no_whitening() -> None:
     expected = whitened(embeddings, frames, mask)[0]
     found = token_logits(whitened.export(), embeddings, frames, mask)[0]
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-3)
+
+
+def test_training_goes_on_from_a_trained_head() -> None:
+    """Behind any whitening it gives what it gave, and comes out as it went in."""
+    torch.manual_seed(8)
+    config = AttentionConfig(width=WIDTH, heads=3, fc=False)
+    plain, whitened = AttentionRetriever(config), WhitenedHead(config)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    skew = torch.randn(WIDTH, WIDTH) + torch.diag(torch.arange(1.0, WIDTH + 1))
+    whitened.fit(torch.randn(500, WIDTH) @ skew + 3.0, 0.02 * torch.randn(300, WIDTH) - 0.1)
+    whitened.adopt(plain)
+    inputs = _problem()
+    found = whitened(*inputs)[0]
+    torch.testing.assert_close(found, token_logits(plain, *inputs)[0], atol=1e-3, rtol=1e-3)
+    for name, value in whitened.export().state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[name], atol=1e-3, rtol=1e-3)
+    with pytest.raises(
+        TrainingError, match=r"begin with is .*heads=4.* configuration is .*heads=3"
+    ):
+        whitened.adopt(AttentionRetriever(AttentionConfig(width=WIDTH, heads=4, fc=False)))
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8])
