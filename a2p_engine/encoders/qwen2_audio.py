@@ -54,7 +54,7 @@ class Qwen2AudioEncoder:
         self.width = int(projector.get_parameter("linear.weight").shape[0])
         self.max_samples = tower.config.max_source_positions * 2 * MEL_HOP_SAMPLES
         self._features = WhisperFeatureExtractor(feature_size=tower.config.num_mel_bins)
-        self._encode = Batcher(self._encode_batch, limit=BATCH_ROWS)
+        self._encode = Batcher(self.encode_batch, limit=BATCH_ROWS)
 
     def encode(self, samples: Samples) -> Encoded:
         """See ``Encoder.encode``; the last frame is completed with silence.
@@ -92,7 +92,7 @@ class Qwen2AudioEncoder:
             )
 
     @torch.inference_mode()
-    def _encode_batch(self, windows: Sequence[Samples]) -> list[Tensor]:
+    def encode_batch(self, windows: Sequence[Samples]) -> list[Tensor]:
         """[T, D] of each window."""
         counts = [-(-len(window) // HOP_SAMPLES) for window in windows]
         longest = max(counts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streaming.cli import bench_peers, bench_serve, common
+from streaming.cli import bench_openai, bench_peers, bench_serve, common
 
 if TYPE_CHECKING:
     from a2p_engine.bench.report import Report
@@ -21,6 +21,7 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure speed on this machin
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     bench_app.command()(bench_serve.serve)
+    bench_app.command()(bench_openai.openai)
     bench_app.command()(bench_peers.peers)
     app.add_typer(bench_app, name="bench")
 
@@ -73,6 +74,57 @@ def scorer(
         print(json.dumps(report.json(), indent=2))
         return
     _show(report)
+
+
+@bench_app.command()
+def live(
+    speech_llm: Annotated[
+        str, typer.Option(help="Shape of the model: one that `a2p models plan` knows.")
+    ] = "qwen2-audio",
+    random_weights: Annotated[
+        bool,
+        typer.Option("--random-weights", help="Draw the numbers; the only way there is as yet."),
+    ] = False,
+    sessions: Annotated[str, typer.Option(help="Numbers of sessions ticking together.")] = "1,8,32",
+    device: common.DeviceOption = "auto",
+    terms: Annotated[int, typer.Option(min=1, help="Terms of the glossary.")] = 10_000,
+    window_s: Annotated[float, typer.Option(help="Audio of each open segment.")] = 10.0,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens written per tick.")] = 16,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs per figure, less where slow.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses everything random.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time ticks of a speech LLM at full size: encode, score, prefill, decode.
+
+    The weights are random: how long a tick takes depends on their number alone.
+    """
+    from a2p_engine.bench import live as benchmark
+    from a2p_engine.errors import InputError
+    from a2p_engine.speech_llm import shapes
+
+    if not random_weights:
+        raise InputError("a2p bench live needs --random-weights: it measures shapes, not quality")
+    options = benchmark.Options(
+        sessions=counts("sessions", sessions),
+        device=device,
+        terms=terms,
+        window_s=window_s,
+        new_tokens=new_tokens,
+        repeat=repeat,
+        seed=seed,
+    )
+    report = benchmark.run(shapes.find(speech_llm), options, common.note)
+    if as_json:
+        print(json.dumps(report.json(), indent=2))
+        return
+    rows = [
+        (row.sessions, *(f"{row.steps[step].p50_ms:.1f}" for step in benchmark.STEPS))
+        for row in report.rows
+    ]
+    title = f"{report.model} on {report.machine.name}, ms (median)"
+    common.show_table(("sessions", *benchmark.STEPS), rows, title)
+    for line in report.skipped:
+        print(f"left out: {line}")
 
 
 def counts(name: str, text: str) -> tuple[int, ...]:

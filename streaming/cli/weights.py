@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -87,3 +88,40 @@ def path(name: NameArgument) -> None:
     from a2p_engine import models
 
     print(models.find(name))
+
+
+@models_app.command()
+def plan(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A speech LLM of docs/models.md.", show_default=False),
+    ],
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions open at the same time.")] = 1,
+    terms: Annotated[
+        int, typer.Option(min=0, help="Terms of the glossary that they share.")
+    ] = 10_000,
+    dtype: Annotated[
+        Literal["bfloat16", "float16", "float32", "4bit"], typer.Option(help="Kind of weights.")
+    ] = "bfloat16",
+    window_s: Annotated[
+        float, typer.Option(min=0.1, max=30.0, help="Audio of each open segment.")
+    ] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print memory and arithmetic of a speech LLM; no weights are needed."""
+    from a2p_engine.speech_llm import plan as planning
+    from a2p_engine.speech_llm import shapes
+
+    found = planning.plan(
+        shapes.find(name), sessions=sessions, terms=terms, dtype=dtype, window_s=window_s
+    )
+    if as_json:
+        print(json.dumps(found.json(), indent=2))
+        return
+    parts = [(part, f"{count / 1e6:,.1f} M") for part, count in found.parameters.items()]
+    show_table(("part", "parameters"), [*parts, ("sum", f"{found.total_parameters / 1e6:,.1f} M")])
+    memory = [(part, f"{count / 1e9:,.2f} GB") for part, count in found.memory_bytes.items()]
+    show_table(("memory", dtype), [*memory, ("sum", f"{found.total_bytes / 1e9:,.2f} GB")])
+    steps = [(step, f"{count / 1e12:,.3f} TFLOP") for step, count in found.flop.items()]
+    whole = f"{found.tick_flop / 1e12:,.3f} TFLOP"
+    show_table(("tick", "one session"), [*steps, (f"{sessions} session(s)", whole)])

@@ -108,7 +108,7 @@ def test_windows_of_several_sessions_are_encoded_together(
     """In a batch, shorter windows do not hear what pads them."""
     windows = [speech[:20_000], speech[5_000:30_000], speech[:0], speech[100:740]]
     alone = [encoder.encode(window).frames for window in windows]
-    together = [row.numpy() for row in encoder._encode_batch(windows)]
+    together = [row.numpy() for row in encoder.encode_batch(windows)]
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4, rtol=1e-3)
     assert encoder.trace.encodes == 2 * len(windows)
@@ -130,7 +130,7 @@ def test_windows_of_several_sessions_are_encoded_together(
 def _counted(encoder: Qwen2AudioEncoder, batches: list[int]):
     def work(windows: list[Samples]) -> list[torch.Tensor]:
         batches.append(len(windows))
-        return encoder._encode_batch(windows)
+        return encoder.encode_batch(windows)
 
     return work
 
