@@ -160,6 +160,11 @@ class Engine:
         encoder, speech_llm = build_speech_llm(
             settings.speech_llm, settings.device, settings.workers, settings.options
         )
+        return cls.of(encoder, speech_llm, settings)
+
+    @classmethod
+    def of(cls, encoder: Encoder, speech_llm: SpeechLLM, settings: EngineSettings) -> Engine:
+        """Join loaded parts with the retriever that the settings name."""
         directory = settings.retriever
         if directory is None and speech_llm.retriever_weights:
             directory = WEIGHTS / speech_llm.retriever_weights

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
+# Scripts written without spaces: Thai, Lao, Burmese, Khmer, kana, Han. Each character is a word.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_UNSPACED_CHARACTER = re.compile(f"([{UNSPACED}])")
 # What may or may not be written inside a term without making it another one.
 _SOFT = "-‐‑–'’.,"  # noqa: RUF001
 
 
 def plain(text: str) -> str:
     """Case-folded words, single spaces, no punctuation; accents stay."""
-    kept = (char if char.isalnum() else " " for char in text.casefold())
-    return " ".join("".join(kept).split())
+    kept = "".join(char if char.isalnum() else " " for char in text.casefold())
+    return " ".join(_UNSPACED_CHARACTER.sub(r" \1 ", kept).split())
 
 
 def letters(text: str) -> str:

@@ -222,6 +222,37 @@ def prompts(
         evaluation_tables.show_forms(compared)
 
 
+@eval_app.command("translation")
+def translation(
+    manifest: ManifestsOption,
+    glossary: GlossaryOption = None,
+    target: common.TargetOption = "en",
+    threshold: common.ThresholdOption = "balanced",
+    as_json: AsJson = False,
+    limit: LimitOption = None,
+    speech_llm: common.SpeechLlmOption = "whisper-base",
+    retriever: common.RetrieverOption = None,
+    device: common.DeviceOption = "auto",
+) -> None:
+    """Translate recordings untold, told the right terms, and with a glossary: BLEU, chrF, terms.
+
+    Lines of the manifest have "language", "translation" and "targets" besides.
+    """
+    from a2p_engine.engine import EngineSettings
+    from a2p_engine.evaluation import translation as translating
+    from a2p_engine.manifest import read_manifest
+
+    recordings = [one for path in manifest for one in read_manifest(path)[:limit]]
+    terms = common.read_terms(glossary) if glossary else []
+    settings = EngineSettings(speech_llm=speech_llm, retriever=retriever, device=device)
+    with progress(len(recordings)) as advance:
+        found = translating.run(recordings, settings, terms, target, threshold, advance)
+    if as_json:
+        print(json.dumps([result.json() for result in found], ensure_ascii=False, indent=1))
+    else:
+        evaluation_tables.show_translations(found)
+
+
 @eval_app.command("nonspeech")
 def nonspeech(
     glossary: Annotated[Path, typer.Option("--glossary", "-g", help="Terms.")],

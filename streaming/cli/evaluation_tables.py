@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from streaming.cli import common
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from a2p_engine.evaluation.bootstrap import Estimate
     from a2p_engine.evaluation.compare import Compared
     from a2p_engine.evaluation.prompt_forms import ComparedForms
     from a2p_engine.evaluation.retrieval_report import Recall, Result
     from a2p_engine.evaluation.retrieval_run import Report
+    from a2p_engine.evaluation.translation import Translated
 
 
 def show(summary: dict[str, Any], *, as_json: bool) -> None:
@@ -94,6 +97,22 @@ def show_forms(compared: ComparedForms) -> None:
         for result in compared.results
     ]
     common.show_table(columns, rows)
+
+
+def show_translations(found: Sequence[Translated]) -> None:
+    """A row for each system."""
+    print(f"{len(found[0].texts)} recordings, {found[0].signature}")
+    rows = [
+        (
+            result.system,
+            f"{result.bleu:.1f}",
+            f"{result.chrf:.1f}",
+            "-" if result.term_accuracy is None else f"{100 * result.term_accuracy:.1f}",
+            f"{result.written} of {result.targets}",
+        )
+        for result in found
+    ]
+    common.show_table(("system", "BLEU", "chrF2", "term accuracy %", "terms"), rows)
 
 
 def _recall_rows(result: Result) -> list[tuple[object, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,21 @@ def test_paths_are_relative_to_the_manifest(tmp_path: Path) -> None:
     assert read_manifest(manifest) == [
         Recording(id="1", audio=tmp_path / "a.flac", text=None, terms=("x",))
     ]
+
+
+def test_a_translation_has_a_target_for_each_term(tmp_path: Path) -> None:
+    """Or none at all; another number names the line."""
+    manifest = tmp_path / "m.jsonl"
+    entry = {"id": "a", "audio": "a.flac", "text": "Hola", "language": "es", "translation": "Hello"}
+    manifest.write_text(json.dumps(entry | {"terms": ["hola"], "targets": ["hello"]}))
+    (recording,) = read_manifest(manifest)
+    assert (recording.language, recording.translation) == ("es", "Hello")
+    assert (recording.terms, recording.targets) == (("hola",), ("hello",))
+    manifest.write_text(json.dumps(entry | {"terms": ["hola"]}))
+    assert read_manifest(manifest)[0].targets == ()
+    manifest.write_text(json.dumps(entry | {"terms": ["hola"], "targets": ["hello", "hi"]}))
+    with pytest.raises(InputError, match=r"m\.jsonl:1: 2 targets for 1 terms"):
+        read_manifest(manifest)
 
 
 @pytest.mark.parametrize("line", ["{", '{"id": "x"}', "[]", "3"])

@@ -30,6 +30,16 @@ def test_a_text_mentions_whole_words_only() -> None:
     assert not mentions("anything", "...")
 
 
+def test_without_spaces_each_character_is_a_word() -> None:
+    """A Chinese or Japanese term is found in the middle of a sentence, and among its words."""
+    assert mentions("患者服用阿哌沙班。", "阿哌沙班")
+    assert not mentions("患者服用华法林。", "阿哌沙班")
+    assert occurrences(["患", "者", "服", "用", "阿", "哌", "沙", "班。"], "阿哌沙班") == [
+        range(4, 8)
+    ]
+    assert occurrences([" 患者", "服用", "阿哌沙班。"], "阿哌沙班") == [range(2, 3)]
+
+
 def test_a_term_is_found_in_every_place_where_it_is_written() -> None:
     """Over several words or as a part of one that is written with a hyphen; never overlapping."""
     words = [" The", " new", " York-new", " York", " times.", " New", " York"]
