@@ -11,17 +11,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from a2p_engine.encoders.whisper_tables import token_embeddings
-from a2p_engine.errors import ModelError, TrainingError
+from a2p_engine.errors import TrainingError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
 from a2p_engine.retriever.checkpoints import load_head
 from a2p_engine.training import listed_terms
@@ -29,6 +26,7 @@ from a2p_engine.training.alignment import Aligner, Span
 from a2p_engine.training.config import CurriculumConfig
 from a2p_engine.training.data import Batch, FrameData
 from a2p_engine.training.terms import TermSampler, joined_words
+from a2p_engine.training.vocabulary import load_vocabulary
 
 _QUALITY_TERMS = 5_000
 _NEVER = -1e4  # a logarithm; finite, because gradients of infinities are not numbers
@@ -98,13 +96,14 @@ class WhitenedHead(nn.Module):
         on_frames = attention.in_proj_weight[config.width :]
         attention.in_proj_bias[config.width :] += on_frames @ self.frame_mean
         on_frames.copy_(_unmapped(on_frames, self.frame_map))
-        tokens.bias += tokens.weight @ self.embedding_mean
+        tokens.bias.add_(tokens.weight @ self.embedding_mean)
         tokens.weight.copy_(_unmapped(tokens.weight, self.embedding_map))
 
 
 def _unmapped(weight: Tensor, symmetric: Tensor) -> Tensor:
     """The [n, D] matrix that gives ``weight`` when multiplied by a symmetric [D, D] one."""
-    return torch.linalg.solve(symmetric.double(), weight.double().T).T.float()
+    found: Tensor = torch.linalg.solve(symmetric.double(), weight.double().T)
+    return found.T.float()
 
 
 def _whitening(rows: Tensor) -> Tensor:
@@ -155,23 +154,24 @@ def token_logits(
     return gain + tokens @ token_row + constant, log_attention
 
 
-def pool_frames(frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Average pairs of frames as the live retriever does; an odd last frame stands alone.
+def pool_frames(frames: Tensor, lengths: Tensor, pool: int = 2) -> tuple[Tensor, Tensor]:
+    """Average neighbours as the live retriever does; an odd last frame stands alone.
 
     Args:
-        frames: [B, T, D] at 50 Hz, padded.
+        frames: [B, T, D], padded.
         lengths: [B] real frames.
+        pool: frames in 40 ms: 2 at 50 Hz, 1 at 25 Hz.
 
     Returns:
-        [B, ceil(T/2), D] at 25 Hz, and the mask [B, ceil(T/2)] of real ones.
+        [B, ceil(T/pool), D] at 25 Hz, and the mask [B, ceil(T/pool)] of real ones.
     """
     batch, count, width = frames.shape
     steps = torch.arange(count, device=frames.device)
     real = (steps[None, :] < lengths[:, None]).to(frames.dtype)[..., None]
     both = torch.cat([frames * real, real], dim=-1)
-    if count % 2:
+    if count % pool:
         both = nn.functional.pad(both, (0, 0, 0, 1))
-    sums = both.view(batch, -1, 2, width + 1).sum(2)
+    sums = both.view(batch, -1, pool, width + 1).sum(2)
     weight = sums[..., -1:]
     return sums[..., :-1] / weight.clamp_min(1), weight[..., 0] > 0
 
@@ -213,7 +213,7 @@ class RetrievalTask:
         Args:
             config: shape of the head.
             curriculum: what it is asked about.
-            model: directory of the Whisper weights and tokenizer.json.
+            model: directory of the Whisper weights or of a split Qwen2-Audio.
             rare_words: words for negatives.
             data: training data, for word counts and the frames' mean and covariance.
             aligner: tells where words were said; None trains without guidance.
@@ -224,24 +224,14 @@ class RetrievalTask:
             TrainingError: the trained head has another shape.
         """
         self._curriculum = curriculum
-        table = torch.from_numpy(token_embeddings(model))
-        try:
-            tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing more special
-            raise ModelError(f"cannot read {model / 'tokenizer.json'}: {error}") from error
-        self._table = table
+        self._pool = data.pool
+        self._table, self._token_ids = load_vocabulary(model)
         self._aligner = aligner
-
-        @lru_cache(maxsize=500_000)
-        def token_ids(term: str) -> tuple[int, ...]:
-            return tuple(tokenizer.encode(f" {term}", add_special_tokens=False).ids)
-
-        self._token_ids = token_ids
         self._sampler = TermSampler([u.text for u in data.utterances], rare_words)
         self.module: nn.Module
         self._whitened = WhitenedHead(config)
         few = range(0, len(data), max(1, len(data) // 500))
-        self._whitened.fit(torch.cat([data.frames(i)[::4] for i in few]), table)
+        self._whitened.fit(torch.cat([data.frames(i)[::4] for i in few]), self._table)
         if start is not None:
             self._whitened.adopt(load_head(start))
         self.module = self._whitened
@@ -319,7 +309,7 @@ class RetrievalTask:
         self, module: nn.Module, tokens: TermTokens, batch: Batch
     ) -> tuple[Tensor, Tensor]:
         """[B, N] logits of terms and [B, H, V, T] log-attention of their tokens."""
-        frames, mask = pool_frames(batch.frames, batch.lengths)
+        frames, mask = pool_frames(batch.frames, batch.lengths, self._pool)
         device = frames.device
         per_token, log_attention = module(self._table[tokens.distinct].to(device), frames, mask)
         sums = per_token.new_zeros(len(frames), len(tokens.lengths))
