@@ -241,6 +241,21 @@ async def test_languages_of_the_server_are_offered_in_words(open_page: OpenPage)
         assert names == ["Detect automatically", "English", "German"]
 
 
+async def test_a_translation_stands_above_what_was_said(open_page: OpenPage) -> None:
+    """Chosen by its language; both lines are told apart and marked for a screen reader's voice."""
+    async with serving() as server:
+        page = await open_page(server)
+        await page.get_by_label("Captions in").select_option("English, with what was said")
+        await start(page)
+        (session,) = server.hub.engine.sessions.values()
+        assert (session.options.task, session.options.target_language) == ("translate", "en")
+        await expect(page.locator("#open .source")).to_contain_text("palabras")
+        said = page.locator("#lines li p .source").first
+        await expect(said).to_contain_text("palabras")
+        await expect(said).to_have_attribute("lang", "es")
+        await expect(page.get_by_label("Captions in")).to_be_disabled()
+
+
 async def test_stop_delivers_the_last_words_and_the_transcript(open_page: OpenPage) -> None:
     """After Stop nothing is open, the page can start again, and the transcript is complete."""
     async with serving() as server:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from a2p_engine.evaluation import compare, retrieval_run
+from a2p_engine.engine import EngineSettings
+from a2p_engine.evaluation import compare, prompt_forms, retrieval_run, translation
 from a2p_engine.evaluation.bootstrap import Estimate
 from a2p_engine.evaluation.compare import Compared, Comparison
 from a2p_engine.evaluation.compare_report import SystemResult
+from a2p_engine.evaluation.prompt_forms import ComparedForms, Form, FormResult
 from a2p_engine.evaluation.retrieval import Condition, Offer, Spoken, Trial
 from a2p_engine.evaluation.retrieval_report import results
 from a2p_engine.evaluation.retrieval_run import Report, Request
 from a2p_engine.manifest import Recording
+from a2p_engine.types import Term
 from streaming import evaluate_nonspeech
 from streaming.cli import common, main
 from tests.streaming.fake_engine import FakeEngine
@@ -172,6 +176,67 @@ def test_a_comparison_is_a_table_or_json(
     assert main([*command, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)["results"][0]
     assert record["b_wer"] == {"value": 0.05, "low": 0.04, "high": 0.0625}
+
+
+def test_forms_of_prompts_are_a_table_or_json(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A row for each form; what was asked for reaches the comparison."""
+    rate = Estimate(0.05, 0.04, 0.0625)
+    result = FormResult(
+        form=Form("sentence", "said_and_wrong", True), wer=rate, u_wer=rate,
+        b_wer=Estimate(None), false_insertions=3, again=1, seconds=0.25,
+    )  # fmt: skip
+    asked: list[prompt_forms.Request] = []
+
+    def run(
+        recordings: object, request: prompt_forms.Request, progress: object
+    ) -> prompt_forms.ComparedForms:
+        asked.append(request)
+        return ComparedForms(request=request, recordings=("a",), results=(result,))
+
+    monkeypatch.setattr(prompt_forms, "run", run)
+    command = ["eval", "prompts", "-m", str(manifest), "--wrong", "4", "--piece", "5"]
+    assert main([*command, "--seed", "2"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("said and wrong  earlier text + sentence  5.00 (4.00-6.25)")
+    assert row.split()[-4:] == ["-", "3", "1", "0.25"]
+    assert (asked[0].wrong, asked[0].piece_s, asked[0].seed) == (4, 5.0, 2)
+    assert main([*command, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"]["recordings"] == ["a"] and report["settings"]["wrong"] == 4
+    assert report["results"][0]["wording"] == "sentence" and report["results"][0]["again"] == 1
+
+
+def test_translations_are_a_table_or_json(
+    manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A row for each system; the glossary brings its targets."""
+    asked: list[tuple[object, ...]] = []
+    result = translation.Translated(
+        system="oracle", bleu=31.256, chrf=55.0, signature="nrefs:1", targets=4, written=3,
+        texts={"a": "Hällo"},
+    )  # fmt: skip
+
+    def run(recordings: object, settings: EngineSettings, *rest: object) -> list[Any]:
+        asked.append((settings, *rest))
+        return [result]
+
+    monkeypatch.setattr(translation, "run", run)
+    (tmp_path / "g.csv").write_text("term,target\nictus,stroke\n")
+    command = ["eval", "translation", "-m", str(manifest), "-g", str(tmp_path / "g.csv")]
+    assert main([*command, "--to", "zh", "--threshold", "0.2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == [
+        "oracle", "31.3", "55.0", "75.0", "3", "of", "4"
+    ]  # fmt: skip
+    settings, terms, target, threshold, _ = asked[0]
+    assert isinstance(settings, EngineSettings) and settings.speech_llm == "whisper-base"
+    assert (terms, target, threshold) == ([Term(text="ictus", target="stroke")], "zh", 0.2)
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["texts"] == {"a": "Hällo"}
 
 
 def test_nonspeech_shows_what_was_written(
