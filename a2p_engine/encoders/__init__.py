@@ -16,7 +16,22 @@ def _whisper(name: str, device: Device, workers: int) -> Encoder:
     return WhisperEncoder(models.find(name), name=name, device=device, workers=workers)
 
 
-ENCODERS: dict[str, Callable[[str, Device, int], Encoder]] = {"whisper-base": _whisper}
+def _qwen2_audio(name: str, device: Device, workers: int) -> Encoder:
+    from a2p_engine.encoders import qwen2_audio
+
+    directory = models.local(name)
+    if directory is None:
+        raise ModelError(
+            f"encoder {name!r} is not on this machine: run `a2p split qwen2-audio CHECKPOINT "
+            f"--out DIRECTORY/{name}` and set A2P_MODELS_DIR to DIRECTORY"
+        )
+    return qwen2_audio.load_split(directory, device, name=name)
+
+
+ENCODERS: dict[str, Callable[[str, Device, int], Encoder]] = {
+    "whisper-base": _whisper,
+    "qwen2-audio-encoder": _qwen2_audio,
+}
 
 
 def build_encoder(name: str, device: Device, workers: int) -> Encoder:

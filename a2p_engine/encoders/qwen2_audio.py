@@ -8,6 +8,7 @@ behind the audio, and attention never sees the padding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
 
 from a2p_engine.batching import Batcher
-from a2p_engine.encoders.base import AudioEmbeddings, Encoded
+from a2p_engine.encoders.base import AudioEmbeddings, Device, Encoded
 from a2p_engine.encoders.whisper_tower import tower_states
 from a2p_engine.errors import AudioError
 from a2p_engine.trace import Trace
@@ -126,3 +127,25 @@ class Qwen2AudioEncoder:
         pooled = self._tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
         embedded: Tensor = self._projector(self._tower.layer_norm(pooled))
         return embedded
+
+
+def load_split(directory: Path, device: Device, *, name: str) -> Qwen2AudioEncoder:
+    """The encoder alone, of what ``a2p split qwen2-audio`` wrote.
+
+    Args:
+        directory: holds audio_tower.safetensors, projector.safetensors and config.json.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        name: the model's name.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    from a2p_engine.speech_llm.pretrained import choose_device, choose_dtype
+    from a2p_engine.training.split_qwen2_audio import load_encoder_parts
+
+    where = choose_device(device)
+    tower, projector = (
+        part.to(where, choose_dtype(where)).requires_grad_(False)
+        for part in load_encoder_parts(directory)
+    )
+    return Qwen2AudioEncoder(tower, projector, name=name)

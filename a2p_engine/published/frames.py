@@ -112,6 +112,7 @@ class FrameMaker:
                     frames=len(encoded),
                     terms=entry.terms[self._plan.language],
                     seeds=entry.seeds,
+                    frame_rate_hz=SAMPLE_RATE_HZ // self._encoder.hop_samples,
                 )
             )
             frames.append(encoded)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from a2p_engine.errors import TrainingError
 from a2p_engine.training.shards import FRAME_RATE_HZ, StoredFrames, Utterance, read_shards
 
 _POOL = 512  # utterances sorted by length at a time: little padding, much randomness
@@ -20,7 +21,7 @@ class Batch:
     """Utterances padded to the longest.
 
     Attributes:
-        frames: float32 [B, T, D] at 50 Hz.
+        frames: float32 [B, T, D] at the encoder's rate.
         lengths: int64 [B], real frames.
         utterances: what was said.
     """
@@ -31,13 +32,17 @@ class Batch:
 
 
 class FrameData:
-    """All utterances of some directories of shards, memory-mapped."""
+    """All utterances of some directories of shards, memory-mapped.
+
+    Attributes:
+        pool: frames in 40 ms: 2 at 50 Hz, 1 at 25 Hz.
+    """
 
     def __init__(self, directories: Sequence[Path]) -> None:
         """Open the complete shards that are there now.
 
         Raises:
-            TrainingError: a directory holds none.
+            TrainingError: a directory holds none, or their frames are of different rates.
         """
         self._items: list[tuple[StoredFrames, Utterance]] = [
             (frames, utterance)
@@ -45,6 +50,14 @@ class FrameData:
             for frames, utterances in read_shards(directory)
             for utterance in utterances
         ]
+
+        rates = {utterance.frame_rate_hz for _, utterance in self._items} or {FRAME_RATE_HZ}
+        if len(rates) > 1 or not rates <= {25, 50}:
+            raise TrainingError(
+                f"frames come {' and '.join(map(str, sorted(rates)))} a second; accepted are "
+                "25 or 50, all alike"
+            )
+        self.pool = rates.pop() // 25  # frames in the 40 ms at which heads work
 
     def __len__(self) -> int:
         return len(self._items)
@@ -57,7 +70,7 @@ class FrameData:
     @property
     def hours(self) -> float:
         """Amount of speech."""
-        return sum(u.frames for u in self.utterances) / FRAME_RATE_HZ / 3600
+        return sum(u.frames / u.frame_rate_hz for u in self.utterances) / 3600
 
     def frames(self, number: int) -> Tensor:
         """Frames of one utterance, float32 [T, D]."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2p_engine.training.shards import FRAME_RATE_HZ, read_shards
+from a2p_engine.training.shards import read_shards
 from a2p_engine.training.texts import words_of
 
 
@@ -36,14 +36,15 @@ def report_data(directories: Iterable[Path]) -> DataReport:
     Raises:
         TrainingError: a directory holds none.
     """
-    frames, words, utterances = Counter[str](), Counter[str](), 0
+    seconds: defaultdict[str, float] = defaultdict(float)
+    words, utterances = Counter[str](), 0
     for directory in directories:
         for _, index in read_shards(directory):
             utterances += len(index)
             for utterance in index:
-                frames[utterance.voice] += utterance.frames
+                seconds[utterance.voice] += utterance.frames / utterance.frame_rate_hz
                 words.update(words_of(utterance.text))
-    hours = {voice: count / FRAME_RATE_HZ / 3600 for voice, count in sorted(frames.items())}
+    hours = {voice: count / 3600 for voice, count in sorted(seconds.items())}
     return DataReport(
         hours=sum(hours.values()),
         utterances=utterances,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from a2p_engine.errors import TrainingError
 
-FRAME_RATE_HZ = 50
+FRAME_RATE_HZ = 50  # of Whisper's encoder
 
 Frames = npt.NDArray[np.float16]
 Storage = Literal["float16", "int8"]
@@ -36,9 +36,10 @@ class Utterance:
         voice: who said it.
         seed: with the line's number, everything random about it.
         start: first row of the utterance in the shard.
-        frames: number of rows, ``FRAME_RATE_HZ`` a second.
+        frames: number of rows.
         terms: terms that the data list for it.
         seeds: whether these are words from which training makes phrases.
+        frame_rate_hz: of the encoder: 50 for Whisper, 25 for Qwen2-Audio.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Utterance:
     frames: int
     terms: tuple[str, ...] = ()
     seeds: bool = False
+    frame_rate_hz: int = FRAME_RATE_HZ
 
     def __post_init__(self) -> None:
         # JSON knows lists only.

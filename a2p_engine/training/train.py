@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,7 +97,8 @@ def train(
         data: directories of shards, as ``synthesize`` makes them.
         dev: directory of development shards.
         out: directory for checkpoints, log, curves and the trained head; made if need be.
-        model: directory of the Whisper weights, for the token embeddings of the A2P head.
+        model: directory of the Whisper weights or of a split Qwen2-Audio, for the token embeddings
+            of the A2P head.
         rare_words: file of words for the A2P head's negatives.
         phoneme_head: trained phoneme head that shows the A2P head where words are; None leaves
             it to find out, which takes several times as long.
@@ -153,12 +154,12 @@ def make_task(
             raise TrainingError("only the A2P head can go on from a trained one")
         from a2p_engine.training.ctc_task import CTCTask
 
-        return CTCTask(settings.ctc)
+        return CTCTask(replace(settings.ctc, pool=data.pool))
     from a2p_engine.training.alignment import Aligner
     from a2p_engine.training.retrieval_task import RetrievalTask
 
     if model is None:
-        raise TrainingError("training the A2P head needs the directory of the Whisper weights")
+        raise TrainingError("training the A2P head needs the directory of the speech model")
     return RetrievalTask(
         settings.attention,
         settings.curriculum,

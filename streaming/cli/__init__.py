@@ -20,6 +20,7 @@ from streaming.cli import (
     keys,
     live,
     published,
+    split,
     training,
     weights,
 )
@@ -39,6 +40,7 @@ weights.register(app)
 data.register(app)
 training.register(app)
 convert.register(app)
+split.register(app)
 evaluation.register(app)
 published.register(app)
 bench.register(app)
