@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from a2p_engine.errors import TrainingError
 from a2p_engine.retriever.attention import AttentionConfig
-from a2p_engine.training import listed_terms, retrieval_task
+from a2p_engine.training import listed_terms
 from a2p_engine.training.config import CurriculumConfig, load_config
 from a2p_engine.training.data import FrameData
 from a2p_engine.training.retrieval_task import RetrievalTask
@@ -129,12 +130,13 @@ def _codes() -> np.ndarray:
 
 
 @pytest.fixture
-def task(words: FrameData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RetrievalTask:
+def task(words: FrameData, tmp_path: Path) -> RetrievalTask:
     """The A2P head on a vocabulary of the ten words."""
     tokenizer = Tokenizer(models.WordLevel({f"w{n}": n for n in range(10)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    monkeypatch.setattr(retrieval_task, "token_embeddings", lambda _: _codes().astype(np.float32))
+    table = torch.from_numpy(_codes().astype(np.float32))
+    save_file({"weight": table}, tmp_path / "embedding.safetensors")
     torch.manual_seed(0)
     return RetrievalTask(
         AttentionConfig(width=WIDTH, heads=2, fc=False),
