@@ -239,6 +239,26 @@ def test_terms_beyond_the_context_are_trimmed_and_counted(loaded: Loaded, speech
     assert limit - 10 < used <= limit
 
 
+def test_a_translation_is_told_of_pairs_where_the_sources_are_known(
+    loaded: Loaded, speech: Samples
+) -> None:
+    """Live, that is; without them of targets alone, as in the published code."""
+    _, encoder, llm = loaded
+    request = replace(
+        _request(encoder, speech), task="translate", terms=["心肌梗死", "INR"], target_language="zh"
+    )
+    opening = (
+        "Specialized terminology may appear in the audio. Please accurately translate these terms. "
+        "Potential technical terms include:"
+    )
+    alone = llm.decode(request)
+    assert alone.prompt.text == opening + "心肌梗死, INR"
+    paired = llm.decode(replace(request, sources=["heart attack", "INR"]))
+    assert paired.prompt.text == opening + "heart attack: 心肌梗死, INR"
+    assert paired.prompt.terms == ("心肌梗死", "INR")
+    assert paired.language == "zh"
+
+
 def test_a_term_cannot_end_the_turn(loaded: Loaded, speech: Samples) -> None:
     """The name of a special token in a glossary is text like any other."""
     _, encoder, llm = loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from a2p_engine.audio import read_audio
 from a2p_engine.encoders.whisper import WhisperEncoder
 from a2p_engine.errors import AudioError, ModelError
 from a2p_engine.guard import Guard
+from a2p_engine.prompt import SENTENCE, Prompt
 from a2p_engine.speech_llm.base import DecodeRequest, TimedWord
-from a2p_engine.speech_llm.whisper import WhisperSpeechLLM, _with_punctuation
+from a2p_engine.speech_llm.whisper import WhisperSpeechLLM, _with_punctuation, previous_text
 from a2p_engine.types import Samples
 
 RECORDING = Path(__file__).parents[3] / "examples" / "data" / "ward_round.flac"
@@ -106,6 +108,38 @@ def test_terms_beyond_the_models_limit_are_trimmed_and_counted(
     assert 10 < len(prompt.terms) < 100
     assert prompt.trimmed == 100 - len(prompt.terms)
     assert len(llm.tokenize([" " + prompt.text])[0]) <= 223
+
+
+def test_earlier_text_goes_before_the_terms_and_gives_way_to_them(encoder: WhisperEncoder) -> None:
+    """To the token: the marker, the end of what was written before, the terms; 223 in all."""
+    llm = WhisperSpeechLLM("whisper-base", encoder)
+    tokenizer = llm._tokenizer("en", "transcribe")
+    said, terms = "She came in yesterday.", "Glossary: apixaban, INR."
+    told = Prompt(text=terms, terms=("apixaban", "INR"), trimmed=0, context=said)
+    before, after = tokenizer.encode(" " + said), tokenizer.encode(" " + terms)
+    assert previous_text(told, tokenizer) == [tokenizer.sot_prev, *before, *after]
+    assert tokenizer.decode(previous_text(told, tokenizer)[1:]) == f" {said} {terms}"
+    long = previous_text(replace(told, context=" ".join([said] * 60)), tokenizer)
+    assert len(long) == 224 and long[-len(after) :] == after
+    assert long[-len(after) - len(before) : -len(after)] == before
+    assert previous_text(replace(told, text=""), tokenizer) == [tokenizer.sot_prev, *before]
+    assert previous_text(replace(told, text="", context=""), tokenizer) == []
+
+
+def test_the_wording_of_terms_can_be_another(encoder: WhisperEncoder, recording: Samples) -> None:
+    """The prompt that was told is that of the hypothesis; earlier text is kept apart."""
+    audio = recording[: 2 * HZ]
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=["apixaban"],
+        committed="",
+        language="en",
+        task="transcribe",
+        context="Good morning.",
+    )
+    prompt = WhisperSpeechLLM("whisper-base", encoder, SENTENCE).decode(request).prompt
+    assert (prompt.text, prompt.context) == ("The speaker talks about apixaban.", "Good morning.")
 
 
 def test_frames_cover_the_audio_and_not_the_padding(encoder: WhisperEncoder) -> None:
