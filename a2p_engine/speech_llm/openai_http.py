@@ -229,7 +229,7 @@ def check_type(response: httpx.Response, *accepted: str) -> None:
 
 
 def _media_type(response: httpx.Response) -> str:
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 @contextmanager

@@ -21,11 +21,13 @@ from a2p_engine.errors import ModelError
 from a2p_engine.prompt import Prompt, build_prompt
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
 from a2p_engine.speech_llm.continuation import joined, realigned
+from a2p_engine.speech_llm.openai_chat import Chat
 from a2p_engine.speech_llm.openai_http import Deadline, OpenAIServer
-from a2p_engine.speech_llm.openai_interfaces import Interface, build_interface
+from a2p_engine.speech_llm.openai_interfaces import Interface
 from a2p_engine.speech_llm.openai_replies import Reply, text_of, timed_words
 from a2p_engine.speech_llm.openai_settings import OpenAISettings
 from a2p_engine.speech_llm.openai_templates import Question
+from a2p_engine.speech_llm.openai_transcriptions import Transcriptions
 from a2p_engine.speech_llm.whisper import WhisperSpeechLLM
 from a2p_engine.types import SAMPLE_RATE_HZ
 
@@ -61,7 +63,8 @@ class OpenAISpeechLLM:
         """
         self.name = name
         self._local, self._settings = local, settings
-        self._interface: Interface = build_interface(settings, server or OpenAIServer(settings))
+        interface = Chat if settings.asks == "chat" else Transcriptions
+        self._interface: Interface = interface(settings, server or OpenAIServer(settings))
         self.languages = self._interface.languages or local.languages
         self.target_languages = self._interface.target_languages
 
@@ -85,7 +88,7 @@ class OpenAISpeechLLM:
         reply = self._ask(request, language, prompt)
         return Hypothesis(
             words=_words(reply, request),
-            language=language,
+            language=request.target_language if request.task == "translate" else language,
             prompt=prompt,
             estimated_times=not reply.spans,
         )

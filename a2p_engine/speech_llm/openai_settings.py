@@ -51,12 +51,12 @@ class OpenAISettings(BaseModel):
     interface: Interface | None = None
     template: TemplateName | None = None
     continues: bool | None = None
-    prompt_tokens: int | None = Field(None, ge=0)
-    partial_timeout_s: float = Field(3.0, gt=0)
-    final_timeout_s: float = Field(20.0, gt=0)
-    connect_timeout_s: float = Field(2.0, gt=0)
-    retries: int = Field(3, ge=0, le=20)
-    max_concurrent: int = Field(32, ge=1, le=1000)
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    partial_timeout_s: float = Field(default=3.0, gt=0)
+    final_timeout_s: float = Field(default=20.0, gt=0)
+    connect_timeout_s: float = Field(default=2.0, gt=0)
+    retries: int = Field(default=3, ge=0, le=20)
+    max_concurrent: int = Field(default=32, ge=1, le=1000)
     api_key: SecretStr | None = None
 
     @field_validator("base_url")
@@ -93,9 +93,12 @@ class OpenAISettings(BaseModel):
     @property
     def wording(self) -> TemplateName:
         """The template in use."""
-        name = self.model.lower()
-        known = (family for family in FAMILIES if family in name)
-        return self.template or next(known, "generic")
+        if self.template is not None:
+            return self.template
+        for family in FAMILIES:
+            if family in self.model.lower():
+                return family
+        return "generic"
 
 
 def _from_environment() -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
 
-from a2p_engine.speech_llm.openai_templates import Question, template
+from a2p_engine.speech_llm.openai_templates import Question, Template, template
 from a2p_engine.types import Task
 
 TERMS = ("apixaban", "metformin")
+QUESTION = Question(task="transcribe", language="de", told=", ".join(TERMS))
+CHAT_TEMPLATE = Path(__file__).parents[3] / "examples" / "deploy" / "qwen3_asr.jinja"
 
 
 def told(name: Any, committed: str | None = None, task: Task = "transcribe") -> list[Any]:
@@ -63,3 +67,24 @@ def test_others_are_asked_in_words(name: str) -> None:
         "These terms may occur; write them like this where they do: apixaban, metformin."
     )
     assert "into English. Give the translation alone." in told(name, task="translate")[-1][1][1]
+
+
+def test_the_chat_template_for_vllm_leaves_the_answer_of_qwen3_asr_open() -> None:
+    """Rendered as vLLM does it; without a beginning the model begins itself."""
+    rendered, _ = render_jinja_template(
+        [Template.messages(template("qwen3-asr"), QUESTION, "UklGRg==", "Der Patient")],
+        chat_template=CHAT_TEMPLATE.read_text(encoding="utf-8"),
+        continue_final_message=True,
+    )
+    before = (
+        "<|im_start|>system\napixaban, metformin<|im_end|>\n"
+        "<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|><|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert rendered == [f"{before}language German<asr_text>Der Patient"]
+    rendered, _ = render_jinja_template(
+        [Template.messages(template("qwen3-asr"), QUESTION, "UklGRg==", None)],
+        chat_template=CHAT_TEMPLATE.read_text(encoding="utf-8"),
+        add_generation_prompt=True,
+    )
+    assert rendered == [before]

@@ -15,6 +15,7 @@ import trustme
 from safetensors.numpy import save_file
 
 from a2p_engine.types import Term
+from streaming.bench.whisper_server import WhisperServer
 from streaming.cli import main
 from streaming.glossary_store import GlossaryStore
 from streaming.keys import new_key, write_keys
@@ -208,3 +209,20 @@ def test_no_model_is_loaded() -> None:
         "assert not {'torch', 'ctranslate2', 'transformers', 'numba'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"), [("whisper-1", "ok "), ("other", "no model 'other' at http")]
+)
+def test_the_server_that_writes_captions_is_asked_for_its_models(
+    check: Check, monkeypatch: pytest.MonkeyPatch, model: str, told: str
+) -> None:
+    """With ``--speech-llm openai``; the weights are those of the encoder, which stays here."""
+    monkeypatch.setenv("A2P_OPENAI_MODEL", model)
+    with WhisperServer(None).serving() as url:  # type: ignore[arg-type]  # no audio is sent
+        monkeypatch.setenv("A2P_OPENAI_BASE_URL", url)
+        code, found, _ = check("--speech-llm", "openai")
+    assert "whisper-base" in found["speech model"]
+    (line,) = [line for name, line in found.items() if name.startswith("speech model's server")]
+    assert told in line
+    assert (code == 0) == (model == "whisper-1")
