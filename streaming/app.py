@@ -14,21 +14,21 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from a2p_engine.errors import A2PError
-from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ
-from streaming.auth import Client, Principal
+from streaming.audio.pcm import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ
 from streaming.commands import TASKS
 from streaming.connection import Connection
 from streaming.dialects import DIALECTS, DialectBuilder
 from streaming.dialects.base import Handshake
 from streaming.errors import answer_to
 from streaming.events import PROTOCOL_VERSION
-from streaming.glossary_api import glossary_routes
+from streaming.glossaries.api import glossary_routes
 from streaming.hub import Hub
-from streaming.operations import health_routes, metrics_routes
-from streaming.port_route import PortRoute
-from streaming.transcriptions import transcription_routes
+from streaming.operations.routes import health_routes, metrics_routes
+from streaming.security.auth import Client, Principal
+from streaming.security.web import EXCEPTION_HANDLERS, middleware
+from streaming.transport.port_route import PortRoute
+from streaming.uploads.routes import transcription_routes
 from streaming.vad import DETECTORS
-from streaming.web_security import EXCEPTION_HANDLERS, middleware
 
 
 def create_app(hub: Hub, vosk_port: int | None = None) -> Starlette:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from a2p_engine.types import Eagerness, Task
-from streaming.audio import AudioFormat
+from streaming.audio.pcm import AudioFormat
 from streaming.vad import DEFAULT_DETECTOR
 
 TASKS: tuple[Task, ...] = ("transcribe", "translate")

@@ -17,8 +17,6 @@ from typing import Any, NoReturn, TypeVar
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from a2p_engine.errors import A2PError
-from streaming import logs
-from streaming.auth import Client
 from streaming.commands import Audio, Command, Discard, EditGlossary, Flush, Resume, Start, Stop
 from streaming.dialects.base import Dialect, Goodbye, Message
 from streaming.dialects.native import Native
@@ -34,12 +32,14 @@ from streaming.errors import (
     TakenOver,
     answer_to,
 )
-from streaming.failures import for_log
 from streaming.hub import Hub
-from streaming.limits import Flow, FlowLimits
 from streaming.live_session import LiveSession
+from streaming.operations import logs
+from streaming.operations.failures import for_log
 from streaming.outbox import Outbox
 from streaming.runner import SessionRunner
+from streaming.security.auth import Client
+from streaming.security.limits import Flow, FlowLimits
 
 logger = logging.getLogger(__name__)
 

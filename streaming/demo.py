@@ -15,7 +15,7 @@ from rich.text import Text
 from a2p_engine.manifest import Recording
 from clients.terminal import TERM_STYLE, TerminalCaptions
 from streaming.cli.local_server import local_server
-from streaming.evaluate import Record, measure, percentiles
+from streaming.evaluation.live import Record, measure, percentiles
 
 DATA = Path(__file__).parent.parent / "examples" / "data"
 RECORDING = Recording(

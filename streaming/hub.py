@@ -14,31 +14,32 @@ from pathlib import Path
 from typing import Protocol
 
 from a2p_engine.types import GlossaryInfo, SessionOptions, Term
-from streaming import logs, vad
-from streaming.admission import Admission, Ticket
-from streaming.auth import ANONYMOUS, Authenticator, Client, Principal
+from streaming import vad
+from streaming.audio.codecs import decoder_for
 from streaming.backend import Backend
-from streaming.capacity import Bounds
-from streaming.codecs import decoder_for
 from streaming.commands import GlossaryChoice, Offer, Resume, Start
 from streaming.dialects.base import Dialect
-from streaming.engine_room import EngineRoom
 from streaming.errors import ServerFull, ShuttingDown, UnknownResume
 from streaming.events import Event, SessionResumed, SessionStarted
-from streaming.failures import for_log
-from streaming.keys import KeyFile
+from streaming.glossaries.choice import Chosen, SessionGlossaries
 from streaming.live_session import LiveSession
-from streaming.metrics import Gauges, Metrics
+from streaming.operations import logs
+from streaming.operations.failures import for_log
+from streaming.operations.metrics import Gauges, Metrics
+from streaming.operations.readiness import WarmUp
+from streaming.operations.session_meter import SessionMeter
 from streaming.outbox import Outbox
 from streaming.publishers.base import Publisher
-from streaming.readiness import WarmUp
 from streaming.runner import SessionRunner
+from streaming.scheduling.capacity import Bounds
+from streaming.scheduling.engine_room import EngineRoom
+from streaming.security.admission import Admission, Ticket
+from streaming.security.auth import ANONYMOUS, Authenticator, Client, Principal
+from streaming.security.keys import KeyFile
 from streaming.segmenter import SegmenterConfig
 from streaming.session import SessionConfig, SessionCore
-from streaming.session_glossaries import Chosen, SessionGlossaries
-from streaming.session_meter import SessionMeter
 from streaming.settings import ServerSettings
-from streaming.uploads import Uploads
+from streaming.uploads.captioning import Uploads
 
 logger = logging.getLogger(__name__)
 

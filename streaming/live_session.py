@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from a2p_engine.errors import A2PError
-from streaming.admission import Ticket
 from streaming.dialects.base import Dialect
 from streaming.events import Event
 from streaming.outbox import Outbox
 from streaming.runner import SessionRunner
+from streaming.security.admission import Ticket
 
 logger = logging.getLogger(__name__)
 

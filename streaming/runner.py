@@ -16,18 +16,18 @@ from typing import Any, TypeVar
 from a2p_engine import glossary
 from a2p_engine.errors import A2PError, AudioError
 from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples, Term
-from streaming.audio import AudioDecoder
-from streaming.codecs import Decoder
+from streaming.audio.codecs import Decoder
+from streaming.audio.pcm import AudioDecoder
 from streaming.commands import EditGlossary
-from streaming.engine_room import EngineRoom
 from streaming.errors import BadCommand, ClientGone, TruncatedAudio, UnknownResume, error_event
 from streaming.events import Event, Final, GlossaryUpdated, SessionEnded, Stats
-from streaming.failures import for_log
-from streaming.glossary_records import Change
-from streaming.schedule import AudioClock, Due, Kind
+from streaming.glossaries.records import Change
+from streaming.operations.failures import for_log
+from streaming.operations.session_meter import SessionMeter
+from streaming.scheduling.engine_room import EngineRoom
+from streaming.scheduling.schedule import AudioClock, Due, Kind
 from streaming.segmenter import samples
 from streaming.session import SessionCore
-from streaming.session_meter import SessionMeter
 
 logger = logging.getLogger(__name__)
 

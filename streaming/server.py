@@ -27,18 +27,18 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from streaming import tls
-from streaming.admin_server import administered
 from streaming.app import create_app
-from streaming.auth import warn_if_open
 from streaming.backend import Backend
 from streaming.connection import ABORT_EXTENSION
 from streaming.errors import SettingsError
-from streaming.http_server import BoundedHTTP
 from streaming.hub import Hub
+from streaming.operations.admin_server import administered
 from streaming.publishers.base import Publisher
+from streaming.security.auth import warn_if_open
 from streaming.settings import ServerSettings
-from streaming.sockets import listen
+from streaming.transport import tls
+from streaming.transport.http_server import BoundedHTTP
+from streaming.transport.sockets import listen
 
 logger = logging.getLogger(__name__)
 

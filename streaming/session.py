@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from a2p_engine.errors import ModelUnavailable
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, StepRequest, StepResult
-from streaming.audio import AudioBuffer
+from streaming.audio.pcm import AudioBuffer
 from streaming.errors import error_event
 from streaming.events import (
     EndReason,
@@ -32,7 +32,7 @@ from streaming.events import (
     SpeechStopped,
 )
 from streaming.listener import Listener
-from streaming.schedule import Kind
+from streaming.scheduling.schedule import Kind
 from streaming.segmenter import (
     Boundary,
     Closed,

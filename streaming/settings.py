@@ -25,8 +25,8 @@ from pydantic import (
 )
 
 from streaming.errors import SettingsError
-from streaming.logs import LogFormat, LogLevel
-from streaming.origin import check_origins
+from streaming.operations.logs import LogFormat, LogLevel
+from streaming.security.origin import check_origins
 
 ENVIRONMENT_PREFIX = "A2P_"
 WEB_DIRECTORY = Path(__file__).parent.parent / "clients" / "web"

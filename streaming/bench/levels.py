@@ -10,7 +10,7 @@ from typing import Any
 
 from streaming.bench.process import ProcessMeter
 from streaming.bench.talker import Outcome, Pcm, Talk, talk
-from streaming.evaluate import percentiles
+from streaming.evaluation.live import percentiles
 from streaming.vad import DEFAULT_DETECTOR
 
 SAMPLE_EVERY_S = 10.0

@@ -32,7 +32,7 @@ from a2p_engine.types import SAMPLE_RATE_HZ as RATE_HZ
 from a2p_engine.types import Samples
 from clients.client import CaptionClient
 from clients.events import Final, Partial
-from streaming.evaluate import percentiles
+from streaming.evaluation.live import percentiles
 
 CHUNK_SAMPLES = RATE_HZ // 10
 PATIENCE_S = 60.0  # for a peer that is behind when the audio ends

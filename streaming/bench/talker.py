@@ -16,7 +16,7 @@ from clients.client import CaptionClient
 from clients.errors import ClientError, ServerFull
 from clients.events import Final
 from clients.retry import RetryPolicy
-from streaming.evaluate import TRAIL_S, Account, Record
+from streaming.evaluation.live import TRAIL_S, Account, Record
 from streaming.vad import DEFAULT_DETECTOR
 
 Pcm = npt.NDArray[np.int16]

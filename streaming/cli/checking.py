@@ -16,7 +16,7 @@ WOULD_NOT_START = 2
 def check(load: Callable[[], ServerSettings]) -> int:
     """Print what is in force and what was found; returns the exit code, 0 or 2."""
     from a2p_engine.errors import A2PError
-    from streaming.check import findings, in_force
+    from streaming.operations.check import findings, in_force
 
     try:
         settings = load()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from a2p_engine.manifest import Recording
-    from streaming.evaluate import Record
+    from streaming.evaluation.live import Record
 
 eval_app = typer.Typer(no_args_is_help=True, help="Measure retrieval and live captions.")
 
@@ -64,8 +64,8 @@ def streaming_(
     import asyncio
 
     from a2p_engine.manifest import read_manifest
-    from streaming import evaluate
     from streaming.cli.local_server import local_server
+    from streaming.evaluation import live as evaluate
 
     recordings = read_manifest(manifest)[:limit]
     options = ["--speech-llm", speech_llm, "--device", device]
@@ -268,7 +268,8 @@ def nonspeech(
     """Caption silence, noise, murmuring without words and music: nothing should be written."""
     from dataclasses import asdict
 
-    from streaming import evaluate_nonspeech, offline
+    from streaming import offline
+    from streaming.evaluation import nonspeech as evaluate_nonspeech
 
     terms = common.read_terms(glossary)
     engine = common.load_engine(speech_llm, retriever, device)
@@ -323,7 +324,7 @@ def progress(total: int, what: str = "recordings") -> Iterator[Callable[[], None
 async def _measure(
     url: str, recordings: Sequence[Recording], glossary: str | None, pace: float
 ) -> list[Record]:
-    from streaming import evaluate
+    from streaming.evaluation import live as evaluate
 
     records = []
     with progress(len(recordings)) as advance:

@@ -81,13 +81,14 @@ def show_forms(compared: ComparedForms) -> None:
     """A row for each form of a prompt; rates in percent."""
     print(f"{len(compared.recordings)} recordings, 95 % intervals in brackets")
     columns = (
-        "told", "form", "WER %", "U-WER %", "B-WER %", "false terms", "again", "s a recording",
+        "told", "form", "WER %", "change", "U-WER %", "B-WER %", "false terms", "again", "s a recording",
     )  # fmt: skip
     rows = [
         (
             result.form.told.replace("_", " "),
             result.form.name,
             interval(result.wer, 2, 100),
+            interval(result.wer_change, 2, 100),
             interval(result.u_wer, 2, 100),
             interval(result.b_wer, 2, 100),
             result.false_insertions,

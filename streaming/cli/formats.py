@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from streaming.events import Final
-from streaming.subtitles import to_srt, to_vtt
+from streaming.uploads.subtitles import to_srt, to_vtt
 
 
 def to_text(finals: Sequence[Final]) -> str:

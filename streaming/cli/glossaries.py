@@ -20,8 +20,8 @@ from streaming.cli import common
 from streaming.cli.files import AsJson, glossary_app
 
 if TYPE_CHECKING:
-    from streaming.glossary_records import StoredGlossary
-    from streaming.glossary_store import GlossaryStore
+    from streaming.glossaries.records import StoredGlossary
+    from streaming.glossaries.store import GlossaryStore
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the glossary.", show_default=False)
@@ -160,7 +160,7 @@ def history(
 
 @contextmanager
 def _opened(path: Path, *, create: bool = False) -> Iterator[GlossaryStore]:
-    from streaming.glossary_store import GlossaryStore
+    from streaming.glossaries.store import GlossaryStore
 
     store = GlossaryStore(path, create=create)
     try:
@@ -170,7 +170,7 @@ def _opened(path: Path, *, create: bool = False) -> Iterator[GlossaryStore]:
 
 
 def _find(store: GlossaryStore, owner: str | None, name: str) -> StoredGlossary:
-    from streaming.glossary_records import UnknownGlossary
+    from streaming.glossaries.records import UnknownGlossary
 
     found = store.find(owner, name)
     if found is None:

@@ -12,7 +12,7 @@ import typer
 from streaming.cli.common import note, show_table
 
 if TYPE_CHECKING:
-    from streaming.keys import KeyLimits, KeyRecord
+    from streaming.security.keys import KeyLimits, KeyRecord
 
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and withdraw API keys of a server.")
 
@@ -64,8 +64,8 @@ def add(
     ] = False,
 ) -> None:
     """Make a key and print it, this once: the file holds only a hash of it."""
-    from streaming import keys
     from streaming.errors import SettingsError
+    from streaming.security import keys
 
     records = keys.read_keys(file) if file.exists() else ()
     if not another and any(record.name == name for record in records):
@@ -85,7 +85,7 @@ def add(
 @keys_app.command("list")
 def list_keys(file: FileOption) -> None:
     """List keys and what they open, without the keys themselves."""
-    from streaming import keys
+    from streaming.security import keys
 
     rows = [
         (
@@ -121,7 +121,7 @@ def remove(which: WhichArgument, file: FileOption) -> None:
 
 
 def _scopes(given: list[str] | None) -> list[Any]:
-    from streaming.keys import SCOPES
+    from streaming.security.keys import SCOPES
 
     for scope in given or []:
         if scope not in SCOPES:
@@ -137,7 +137,7 @@ def _limits(
 ) -> KeyLimits:
     from pydantic import ValidationError
 
-    from streaming.keys import KeyLimits
+    from streaming.security.keys import KeyLimits
 
     try:
         return KeyLimits(
@@ -161,7 +161,7 @@ def _shown_limits(limits: KeyLimits) -> str:
 
 
 def _state(record: KeyRecord) -> str:
-    from streaming.keys import today_utc
+    from streaming.security.keys import today_utc
 
     if record.disabled:
         return "disabled"
@@ -170,8 +170,8 @@ def _state(record: KeyRecord) -> str:
 
 def _change(file: Path, which: str, change: Callable[[KeyRecord], KeyRecord | None]) -> None:
     """Change one key, or take it out where ``change`` gives None."""
-    from streaming import keys
     from streaming.errors import SettingsError
+    from streaming.security import keys
 
     records = keys.read_keys(file)
     found = [record for record in records if which in (record.id, record.name)]

@@ -155,7 +155,7 @@ def serve(
         from streaming.cli import checking
 
         raise typer.Exit(checking.check(load))
-    from streaming import logs
+    from streaming.operations import logs
 
     settings = load()
     debugging = logging.getLogger().level == logging.DEBUG  # a2p --debug

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from streaming.audio import AudioFormat, Encoding
+from streaming.audio.pcm import AudioFormat, Encoding
 from streaming.commands import Entry, GlossaryChoice, Offer, Start, StreamOptions
 from streaming.dialects.base import Handshake
 from streaming.dialects.native import ENDPOINT_MS

@@ -10,7 +10,7 @@ import json
 from collections import deque
 
 from a2p_engine.types import EAGERNESS, SAMPLE_RATE_HZ
-from streaming.audio import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ, AudioFormat
+from streaming.audio.pcm import CHANNELS, PCM_ENCODINGS, SAMPLE_RATES_HZ, AudioFormat
 from streaming.commands import (
     TASKS,
     Audio,

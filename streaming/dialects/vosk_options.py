@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from streaming.audio import AudioFormat
+from streaming.audio.pcm import AudioFormat
 from streaming.commands import Entry, GlossaryChoice, Offer, Start, StreamOptions
 from streaming.errors import BadOption
 from streaming.vad import DEFAULT_DETECTOR, DETECTORS

@@ -26,7 +26,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from streaming.app import create_app
-from streaming.keys import new_key, write_keys
+from streaming.security.keys import new_key, write_keys
 from streaming.server import Running, running
 from streaming.settings import ServerSettings
 from tests.streaming.fake_engine import FakeEngine

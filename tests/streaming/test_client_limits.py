@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streaming.keys import KeyLimits, new_key, write_keys
+from streaming.security.keys import KeyLimits, new_key, write_keys
 from tests.streaming.conftest import Serving
 from tests.streaming.signals import pcm, silence, tone
 from tests.streaming.wire import Client, connect

@@ -18,7 +18,7 @@ import typer
 
 from a2p_engine.speech_llm.openai_settings import OpenAISettings
 from streaming.cli import app
-from streaming.metrics import Gauges, Metrics
+from streaming.operations.metrics import Gauges, Metrics
 from streaming.settings import ENVIRONMENT_PREFIX, ServerSettings
 from tests.streaming.fake_engine import FakeEngine
 

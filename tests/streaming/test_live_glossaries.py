@@ -1,4 +1,4 @@
-"""Stored glossaries in running sessions: changes arrive, edits are kept, keys see only their own."""
+"""Stored glossaries in live sessions: changes arrive, edits are kept, keys see only their own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from a2p_engine.types import Term
 from streaming.errors import SettingsError
-from streaming.glossary_store import GlossaryStore
-from streaming.keys import KeyRecord, new_key, write_keys
+from streaming.glossaries.store import GlossaryStore
+from streaming.security.keys import KeyRecord, new_key, write_keys
 from streaming.server import Running, running
 from streaming.settings import ServerSettings
 from tests.streaming.conftest import Serving

@@ -11,7 +11,7 @@ import pytest
 import websockets
 
 from a2p_engine.types import StepRequest, StepResult
-from streaming.keys import new_key, write_keys
+from streaming.security.keys import new_key, write_keys
 from tests.streaming.conftest import Serving
 from tests.streaming.fake_engine import FakeEngine
 from tests.streaming.signals import pcm, silence, tone

@@ -24,9 +24,9 @@ import websockets
 
 from a2p_engine.errors import ModelError
 from a2p_engine.types import StepRequest
-from streaming.capacity import LEAST_FINALS
 from streaming.errors import SettingsError
 from streaming.events import Event
+from streaming.scheduling.capacity import LEAST_FINALS
 from streaming.server import running
 from streaming.settings import ServerSettings
 from tests.streaming.conftest import Serving
@@ -92,9 +92,7 @@ async def test_partials_come_while_speaking(serving: Serving) -> None:
     assert partials[-1]["committed"]
 
 
-async def test_a_translation_comes_with_what_was_said(
-    serving: Serving, engine: FakeEngine
-) -> None:
+async def test_a_translation_comes_with_what_was_said(serving: Serving, engine: FakeEngine) -> None:
     """The options reach the engine, the transcript the client; what is in force is echoed."""
     options = {"target_language": "en", "source_text": True}
     async with client_of(serving) as client:

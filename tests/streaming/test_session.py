@@ -21,7 +21,7 @@ from streaming.events import (
     SpeechStarted,
     SpeechStopped,
 )
-from streaming.schedule import Kind
+from streaming.scheduling.schedule import Kind
 from streaming.segmenter import SegmenterConfig, samples
 from streaming.session import FINAL_WITHIN_S, SessionConfig, SessionCore, Wanted
 from streaming.vad.energy import EnergyDetector

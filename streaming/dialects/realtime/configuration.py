@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from streaming.audio import AudioFormat, Encoding
+from streaming.audio.pcm import AudioFormat, Encoding
 from streaming.commands import GlossaryChoice, Start, StreamOptions
 from streaming.dialects.realtime.prompt import terms_of
 from streaming.dialects.realtime.refusals import Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from a2p_engine.types import SAMPLE_RATE_HZ
-from streaming.audio import SAMPLE_RATES_HZ, AudioFormat
+from streaming.audio.pcm import SAMPLE_RATES_HZ, AudioFormat
 from streaming.commands import Offer
 from streaming.dialects.base import Handshake
 from streaming.dialects.realtime.configuration import (

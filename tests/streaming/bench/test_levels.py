@@ -15,7 +15,7 @@ from streaming.bench.idle import idle
 from streaming.bench.levels import Level, Load, capacity, growth, level, rise, soak
 from streaming.bench.process import ProcessMeter
 from streaming.bench.talker import Outcome
-from streaming.evaluate import Record
+from streaming.evaluation.live import Record
 from tests.streaming.conftest import Serving
 from tests.streaming.signals import pcm, tone
 

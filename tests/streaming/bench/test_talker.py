@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streaming.bench.talker import CHUNK_SAMPLES, RATE_HZ, Talk, paced, talk
-from streaming.evaluate import TRAIL_S
+from streaming.evaluation.live import TRAIL_S
 from tests.streaming.conftest import Serving
 from tests.streaming.fake_engine import FakeEngine
 from tests.streaming.signals import pcm, tone

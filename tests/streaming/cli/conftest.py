@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from streaming.logs import OUR_LOGGERS
+from streaming.operations.logs import OUR_LOGGERS
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The command ``a2p bench serve``: options that cannot be used, and the tables and JSON it gives."""
+"""``a2p bench serve``: options that cannot be used, and the tables and JSON it gives."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 from a2p_engine.types import Term
 from streaming.bench.whisper_server import WhisperServer
 from streaming.cli import main
-from streaming.glossary_store import GlossaryStore
-from streaming.keys import new_key, write_keys
+from streaming.glossaries.store import GlossaryStore
+from streaming.security.keys import new_key, write_keys
 
 Check = Callable[..., tuple[int, dict[str, str], str]]
 

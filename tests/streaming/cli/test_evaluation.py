@@ -21,8 +21,8 @@ from a2p_engine.evaluation.retrieval_report import results
 from a2p_engine.evaluation.retrieval_run import Report, Request
 from a2p_engine.manifest import Recording
 from a2p_engine.types import Term
-from streaming import evaluate_nonspeech
 from streaming.cli import common, main
+from streaming.evaluation import nonspeech as evaluate_nonspeech
 from tests.streaming.fake_engine import FakeEngine
 
 
@@ -184,7 +184,7 @@ def test_forms_of_prompts_are_a_table_or_json(
     """A row for each form; what was asked for reaches the comparison."""
     rate = Estimate(0.05, 0.04, 0.0625)
     result = FormResult(
-        form=Form("sentence", "said_and_wrong", True), wer=rate, u_wer=rate,
+        form=Form("sentence", "said_and_wrong", True), wer=rate, wer_change=rate, u_wer=rate,
         b_wer=Estimate(None), false_insertions=3, again=1, seconds=0.25,
     )  # fmt: skip
     asked: list[prompt_forms.Request] = []

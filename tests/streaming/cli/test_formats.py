@@ -1,4 +1,4 @@
-"""Text and JSON are complete; tests/streaming/test_subtitles.py has the subtitles."""
+"""Text and JSON are complete; tests/streaming/uploads/test_subtitles.py has the subtitles."""
 
 from __future__ import annotations
 

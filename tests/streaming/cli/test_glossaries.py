@@ -9,7 +9,7 @@ import pytest
 
 from a2p_engine.types import Term
 from streaming.cli import main
-from streaming.glossary_store import GlossaryStore
+from streaming.glossaries.store import GlossaryStore
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from streaming.auth import Authenticator
 from streaming.cli import main
 from streaming.dialects.base import Handshake
 from streaming.errors import Unauthorised
-from streaming.keys import KEY, KeyFile, KeyLimits, read_keys
+from streaming.security.auth import Authenticator
+from streaming.security.keys import KEY, KeyFile, KeyLimits, read_keys
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.audio import AudioFormat
+from streaming.audio.pcm import AudioFormat
 from streaming.commands import Entry, GlossaryChoice, Offer, Start, StreamOptions
 from streaming.dialects.base import Handshake
 from streaming.dialects.deepgram_query import ListenOptions, read_query

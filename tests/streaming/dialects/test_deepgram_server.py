@@ -17,7 +17,7 @@ import websockets
 
 from a2p_engine.types import Samples
 from streaming.dialects import deepgram as dialect
-from streaming.keys import new_key, write_keys
+from streaming.security.keys import new_key, write_keys
 from streaming.server import Running
 from tests.streaming.conftest import Serving
 from tests.streaming.fake_engine import FakeEngine

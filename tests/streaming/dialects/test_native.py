@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.audio import AudioFormat
+from streaming.audio.pcm import AudioFormat
 from streaming.commands import (
     Audio,
     Command,

@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from a2p_engine.errors import ModelError
 from a2p_engine.types import Samples, StepRequest
-from streaming.audio import COMPANDED
-from streaming.keys import new_key, write_keys
+from streaming.audio.pcm import COMPANDED
+from streaming.security.keys import new_key, write_keys
 from streaming.server import Running
 from tests.streaming.conftest import Serving
 from tests.streaming.dialects.realtime_client import COMMIT_EMPTY, base64_of

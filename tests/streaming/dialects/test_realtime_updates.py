@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streaming.audio import AudioFormat
+from streaming.audio.pcm import AudioFormat
 from streaming.commands import Audio, EditGlossary, GlossaryChoice, Start
 from streaming.errors import BadOption
 from tests.streaming.dialects.realtime_client import (

@@ -1,0 +1,1 @@
+"""Bytes as they come off the wire to the engine's audio."""

@@ -1,0 +1,1 @@
+"""Glossaries that a server keeps, and what sessions make of them."""

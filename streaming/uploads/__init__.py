@@ -1,0 +1,1 @@
+"""Recordings that are uploaded, captioned and told in the usual forms."""
