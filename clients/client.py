@@ -22,6 +22,7 @@ from clients.events import (
     Final,
     Reconnected,
     Reconnecting,
+    ServerEvent,
     SessionEnded,
     SessionResumed,
     SessionStarted,
@@ -314,7 +315,7 @@ class CaptionClient:
             self._socket = None
             return error
 
-    def _parse(self, message: str | bytes) -> Event:
+    def _parse(self, message: str | bytes) -> ServerEvent:
         try:
             data = json.loads(message)
         except ValueError as error:
@@ -323,7 +324,7 @@ class CaptionClient:
             raise SessionFailed("the server sent JSON that is no object", close_code=1007)
         return parse_event(data, shift_s=self._offset_s, shift_segments=self._first_segment)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: ServerEvent) -> None:
         self._events.put_nowait(event)
         if self._session is not None:
             self._session.note(event)

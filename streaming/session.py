@@ -14,6 +14,7 @@ already heard all of its speech, which is the rule: every pause is decoded as so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -329,7 +330,7 @@ class SessionCore:
             events += self._apply(self._segmenter.push(probability))
         return events
 
-    def _apply(self, boundaries: list[Boundary]) -> list[Event]:
+    def _apply(self, boundaries: Sequence[Boundary]) -> list[Event]:
         events: list[Event] = []
         for boundary in boundaries:
             if isinstance(boundary, Opened):
