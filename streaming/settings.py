@@ -118,7 +118,7 @@ class ServerSettings(BaseModel):
     glossaries: dict[str, UserPath] = Field(default_factory=dict)
     default_glossary: str | None = None
     workers: int = Field(2, ge=1, le=64)
-    max_sessions: int = Field(8, ge=1, le=10_000)
+    max_sessions: int = Field(32, ge=1, le=10_000)
     admission: Literal["measured", "fixed"] = "measured"
     max_final_s: float = Field(2.0, gt=0)
     retry_after_s: float = Field(5.0, ge=0)

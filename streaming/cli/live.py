@@ -71,7 +71,7 @@ def serve(
         Path | None, typer.Option(help="TOML file with a table [server].", show_default=False)
     ] = None,
     max_sessions: Annotated[
-        int | None, typer.Option(help="Most clients at the same time.", show_default="8")
+        int | None, typer.Option(help="Most clients at the same time.", show_default="32")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Engine steps at the same time.", show_default="2")

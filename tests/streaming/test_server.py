@@ -555,7 +555,7 @@ async def test_pages_and_information(serving: Serving, tmp_path: Path) -> None:
         assert (await http.get(server.url + "healthz")).json() == {"status": "ok", "sessions": 0}
         assert (await http.get(server.url + "nothing")).status_code == 404
         info = (await http.get(server.url + "api/info")).json()
-    assert info["languages"] == ["auto", "en", "de"] and info["limits"]["max_sessions"] == 8
+    assert info["languages"] == ["auto", "en", "de"] and info["limits"]["max_sessions"] == 32
     assert info["vads"] == ["silero", "webrtc", "energy"]
     assert info["tasks"] == ["transcribe", "translate"] and info["target_languages"] == ["en"]
 

@@ -55,7 +55,7 @@ async def test_a_session_leaves_its_traces(serving: Serving) -> None:
         await until(lambda: server.hub.sessions == 0)
         after = await scrape(server)
     assert value(during, "sessions_open", dialect="native") == 1
-    assert value(during, "max_sessions") == 8
+    assert value(during, "max_sessions") == 32
     assert value(after, "sessions_open", dialect="native") == 0
     assert value(after, "sessions_total", dialect="native") == 1
     assert value(after, "connections_ended_total", outcome="ok") == 1
