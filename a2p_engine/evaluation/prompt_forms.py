@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from a2p_engine.encoders import Device, build_encoder
 from a2p_engine.encoders.base import Encoded
 from a2p_engine.encoders.whisper import WhisperEncoder
 from a2p_engine.errors import InputError
-from a2p_engine.evaluation.bootstrap import Bootstrap, Estimate, divided, estimate
+from a2p_engine.evaluation.bootstrap import Bootstrap, Estimate, FloatArray, divided, estimate
 from a2p_engine.evaluation.windows import WINDOW_SAMPLES, windows
 from a2p_engine.evaluation.words import normalised, split_errors
 from a2p_engine.guard import Guard
@@ -33,6 +33,7 @@ from a2p_engine.text import mentions
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
 WORDINGS: dict[str, Wording] = {"bare": BARE_LIST, "glossary": GLOSSARY, "sentence": SENTENCE}
+DEFAULT = "glossary"
 TOLD = ("said", "said_and_wrong", "wrong")
 NOTHING = "nothing"
 
@@ -84,6 +85,7 @@ class FormResult:
     Attributes:
         form: which.
         wer: word error rate; u_wer and b_wer: outside of and in the terms that were said.
+        wer_change: less that of the default form with the same terms, resampled in pairs.
         false_insertions: wrong terms that were told and written.
         again: pieces that the guard had decoded again.
         seconds: mean time of a recording, encoder not counted.
@@ -91,6 +93,7 @@ class FormResult:
 
     form: Form
     wer: Estimate
+    wer_change: Estimate
     u_wer: Estimate
     b_wer: Estimate
     false_insertions: int
@@ -136,10 +139,9 @@ class _Tally:
 
 def forms() -> list[Form]:
     """All that are compared: each wording with each telling, and earlier text with the default."""
-    default = next(name for name, wording in WORDINGS.items() if wording is GLOSSARY)
     plain = [Form(name, told, False) for told in TOLD for name in WORDINGS]
-    with_context = [Form(default, told, True) for told in (NOTHING, *TOLD)]
-    return [Form(default, NOTHING, False), *plain, *with_context]
+    with_context = [Form(DEFAULT, told, True) for told in (NOTHING, *TOLD)]
+    return [Form(DEFAULT, NOTHING, False), *plain, *with_context]
 
 
 def run(
@@ -169,7 +171,7 @@ def run(
     return ComparedForms(
         request=request,
         recordings=tuple(recording.id for recording in recordings),
-        results=tuple(_result(form, tally) for form, tally in tallies.items()),
+        results=tuple(_results(tallies)),
     )
 
 
@@ -252,14 +254,30 @@ def _wrong_terms(recordings: Sequence[Recording], number: int, request: Request)
     return [unsaid[place] for place in drawn[: request.wrong]]
 
 
-def _result(form: Form, tally: _Tally) -> FormResult:
+def _results(tallies: Mapping[Form, _Tally]) -> list[FormResult]:
+    rates = {form: _rates(tally) for form, tally in tallies.items()}
+    return [_result(form, tally, rates) for form, tally in tallies.items()]
+
+
+def _rates(tally: _Tally) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """WER, U-WER and B-WER: [1 + R] each."""
     sums = Bootstrap(len(tally.errors)).sums(tally.errors)
     biased, biased_words, other, other_words = sums.T
+    return (
+        divided(biased + other, biased_words + other_words),
+        divided(other, other_words),
+        divided(biased, biased_words),
+    )
+
+
+def _result(form: Form, tally: _Tally, rates: Mapping[Form, tuple[FloatArray, ...]]) -> FormResult:
+    wer, u_wer, b_wer = rates[form]
     return FormResult(
         form=form,
-        wer=estimate(divided(biased + other, biased_words + other_words)),
-        u_wer=estimate(divided(other, other_words)),
-        b_wer=estimate(divided(biased, biased_words)),
+        wer=estimate(wer),
+        wer_change=estimate(wer - rates[Form(DEFAULT, form.told, False)][0]),
+        u_wer=estimate(u_wer),
+        b_wer=estimate(b_wer),
         false_insertions=tally.false_insertions,
         again=tally.again,
         seconds=round(tally.seconds / len(tally.errors), 3),

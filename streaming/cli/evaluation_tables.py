@@ -81,7 +81,8 @@ def show_forms(compared: ComparedForms) -> None:
     """A row for each form of a prompt; rates in percent."""
     print(f"{len(compared.recordings)} recordings, 95 % intervals in brackets")
     columns = (
-        "told", "form", "WER %", "change", "U-WER %", "B-WER %", "false terms", "again", "s a recording",
+        "told", "form", "WER %", "change", "U-WER %", "B-WER %", "false terms", "again",
+        "s a recording",
     )  # fmt: skip
     rows = [
         (

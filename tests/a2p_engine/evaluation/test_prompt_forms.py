@@ -24,7 +24,7 @@ OTHER = Recording(
 NOTHING, SAID, WRONG, WITH_CONTEXT = (
     Form("glossary", "nothing", False),
     Form("glossary", "said", False),
-    Form("sentence", "wrong", False),
+    Form("glossary", "wrong", False),
     Form("glossary", "nothing", True),
 )
 
@@ -46,6 +46,11 @@ def test_terms_that_are_said_help_and_wrong_ones_do_not(
     assert b_wer[NOTHING] and b_wer[SAID] is not None and b_wer[SAID] < b_wer[NOTHING]
     assert b_wer[WRONG] and b_wer[WRONG] > b_wer[SAID]
     assert results[WRONG].false_insertions >= 1 > results[SAID].false_insertions
+    said, nothing = results[SAID], results[NOTHING]
+    assert said.wer_change.value == 0.0 == nothing.wer_change.value  # they are the default
+    assert results[WITH_CONTEXT].wer_change.value == pytest.approx(
+        results[WITH_CONTEXT].wer.value - nothing.wer.value
+    )
     assert all(result.seconds > 0 for result in compared.results)
     report = compared.json()
     assert report["settings"]["recordings"] == ["round", "other"]
