@@ -44,6 +44,8 @@ LIKELY = 0.5
 VERY_SURE = 0.9
 # Word times are exact to about a syllable.
 MARGIN_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
+# Times that are spread over the speech by letters are off by as much as a pause is long.
+ESTIMATED_MARGIN_SAMPLES = 2 * SAMPLE_RATE_HZ
 # A refused term is offered again when it has become so many times more probable.
 READMIT_ODDS = 4.0
 # A text that compresses better than this repeats itself (Whisper paper, section 4.5).
@@ -204,7 +206,7 @@ class Guard:
         for offer in offered:
             if offer.term.text not in hypothesis.prompt.terms:
                 continue
-            for place, words, heard in _stretches(hypothesis.words, texts, offer.term.text):
+            for place, words, heard in _stretches(hypothesis, texts, offer.term.text):
                 if place[-1] >= fixed and not self._is_cleared(offer, words):
                     doubt = Doubt(
                         offer=offer,
@@ -232,16 +234,18 @@ class Guard:
 
 
 def _stretches(
-    words: Sequence[TimedWord], texts: Sequence[str], term: str
+    hypothesis: Hypothesis, texts: Sequence[str], term: str
 ) -> Iterator[tuple[range, Span, Span]]:
     """Of each place where a term is written: which words, their audio, and where to listen.
 
     One stretch does not reach into another, so that what was said once is not heard twice.
     """
+    words = hypothesis.words
+    margin = ESTIMATED_MARGIN_SAMPLES if hypothesis.estimated_times else MARGIN_SAMPLES
     places = occurrences(texts, term)
     spans = [(words[place[0]].start_sample, words[place[-1]].end_sample) for place in places]
     for number, (begin, end) in enumerate(spans):
-        low, high = begin - MARGIN_SAMPLES, end + MARGIN_SAMPLES
+        low, high = begin - margin, end + margin
         if number:
             low = max(low, spans[number - 1][1])
         if number + 1 < len(spans):

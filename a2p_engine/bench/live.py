@@ -135,7 +135,7 @@ def run(shape: Shape, options: Options, progress: Progress = lambda text: None) 
         ),
     )
     progress(f"{shape.name}: {report.plan.total_parameters / 1e9:.2f} G random numbers")
-    with torch.inference_mode():
+    with torch.no_grad():  # the scorer keeps buffers, which inference mode would spoil for others
         stage = _Live(shape, options, device, dtype)
         for sessions in options.sessions:
             progress(f"{sessions} sessions")

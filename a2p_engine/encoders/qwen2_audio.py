@@ -54,7 +54,8 @@ class Qwen2AudioEncoder:
         self._tower, self._projector = tower.eval(), projector.eval()
         self.width = int(projector.get_parameter("linear.weight").shape[0])
         self.max_samples = tower.config.max_source_positions * 2 * MEL_HOP_SAMPLES
-        self._features = WhisperFeatureExtractor(feature_size=tower.config.num_mel_bins)
+        features: Any = WhisperFeatureExtractor
+        self._features = features(feature_size=tower.config.num_mel_bins)
         self._encode = Batcher(self.encode_batch, limit=BATCH_ROWS)
 
     def encode(self, samples: Samples) -> Encoded:

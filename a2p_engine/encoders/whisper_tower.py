@@ -28,7 +28,7 @@ def tower_states(
         [B, S, D]; rows behind a window's end are of silence.
     """
     longest = max(counts) if longest is None else longest
-    states = nn.functional.gelu(tower.conv1(mel))
+    states: Tensor = nn.functional.gelu(tower.conv1(mel))
     states = nn.functional.gelu(tower.conv2(states)).transpose(1, 2)[:, :longest]
     states = states + tower.embed_positions.weight[:longest]
     mask = _mask(counts, states) if min(counts) < longest else None

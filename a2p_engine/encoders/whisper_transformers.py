@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -139,14 +139,15 @@ def load_whisper(directory: Path) -> WhisperForConditionalGeneration:
         state = {name: torch.from_numpy(table.copy()) for name, table in _renamed(tables)}
         said = json.loads((directory / "config.json").read_text("utf-8"))
         with torch.device("meta"):
-            model = WhisperForConditionalGeneration(_config(tables, said))
+            model: Any = WhisperForConditionalGeneration(_config(tables, said))
         model.load_state_dict(state, assign=True, strict=False)
         model.tie_weights()
         if lacking := [name for name, weight in model.named_parameters() if weight.is_meta]:
             raise ValueError(f"no numbers for {lacking[0]}")
     except (KeyError, ValueError, OSError, RuntimeError) as error:
         raise ModelError(f"cannot fill Whisper from {directory}: {error}") from error
-    return cast("WhisperForConditionalGeneration", model.eval().requires_grad_(False))
+    filled: WhisperForConditionalGeneration = model.eval().requires_grad_(False)
+    return filled
 
 
 def _config(tables: Mapping[str, Table], said: Mapping[str, Any]) -> WhisperConfig:
@@ -154,7 +155,8 @@ def _config(tables: Mapping[str, Table], said: Mapping[str, Any]) -> WhisperConf
     vocabulary, width = tables["decoder/embeddings/weight"].shape
     parts = {tuple(name.split("/")[:2]) for name in tables}
     numbered = [half for half, part in parts if re.fullmatch(r"layer_\d+", part)]
-    return WhisperConfig(
+    kind: Any = WhisperConfig  # whose types know no generation settings
+    config: WhisperConfig = kind(
         vocab_size=vocabulary,
         d_model=width,
         num_mel_bins=tables["encoder/conv1/weight"].shape[1],
@@ -171,6 +173,7 @@ def _config(tables: Mapping[str, Table], said: Mapping[str, Any]) -> WhisperConf
         alignment_heads=said["alignment_heads"],
         attn_implementation="eager",  # words get their times from attention weights
     )
+    return config
 
 
 def _renamed(tables: Mapping[str, Table]) -> Iterator[tuple[str, Table]]:

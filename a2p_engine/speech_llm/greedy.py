@@ -95,9 +95,10 @@ class GreedyDecoder:
             end_tokens: end a row.
             trace: counts what is done.
         """
-        self._layers: Any = model.get_decoder()
-        self._head: Any = model.get_output_embeddings()
-        self._embeddings: Any = model.get_input_embeddings()
+        parts: Any = model
+        self._layers = parts.get_decoder()
+        self._head = parts.get_output_embeddings()
+        self._embeddings = parts.get_input_embeddings()
         self._end = sorted(end_tokens)
         self.trace = trace or Trace()
 

@@ -140,7 +140,7 @@ def plan(
     )
 
 
-def count_parameters(model: PreTrainedModel, shape: Shape) -> dict[str, int]:
+def count_parameters(model: Any, shape: Shape) -> dict[str, int]:
     """Numbers of each part; tied ones are counted once, as embeddings."""
     counts = {
         "encoder": sum(_count(model.get_submodule(part)) for part in shape.encoder_parts),
@@ -157,21 +157,21 @@ def _count(module: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def head_of(shape: Shape, model: PreTrainedModel) -> Preset:
+def head_of(shape: Shape, model: Any) -> Preset:
     """Shape of an A2P head on this model's frames and token table."""
     vocabulary, width = model.get_input_embeddings().weight.shape
     return Preset(name=shape.name, width=width, heads=shape.heads, vocabulary=vocabulary)
 
 
-def cache_token_bytes(model: PreTrainedModel, element_bytes: int) -> int:
+def cache_token_bytes(model: Any, element_bytes: int) -> int:
     """Keys and values of one position, in all layers."""
     text = model.config.get_text_config(decoder=True)
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 2 * text.num_hidden_layers * text.num_key_value_heads * width * element_bytes
+    return int(2 * text.num_hidden_layers * text.num_key_value_heads * width * element_bytes)
 
 
 def _memory(
-    model: PreTrainedModel,
+    model: Any,
     parameters: dict[str, int],
     preset: Preset,
     dtype: str,
@@ -194,7 +194,7 @@ def _memory(
     }
 
 
-def encode_flop(model: PreTrainedModel, shape: Shape, frames: int) -> int:
+def encode_flop(model: Any, shape: Shape, frames: int) -> int:
     """Of one window through the encoder."""
     tower, *others = (model.get_submodule(part) for part in shape.encoder_parts)
     config: Any = tower.config
@@ -209,7 +209,7 @@ def encode_flop(model: PreTrainedModel, shape: Shape, frames: int) -> int:
     return _flop(encode)
 
 
-def read_flop(model: PreTrainedModel, past: int, new: int, heads: int = 0) -> int:
+def read_flop(model: Any, past: int, new: int, heads: int = 0) -> int:
     """Of some positions through the language model.
 
     Args:

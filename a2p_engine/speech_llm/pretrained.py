@@ -80,11 +80,12 @@ def load_pretrained(
         ModelError: files are missing or damaged, or what four bits need is not there.
     """
     where = choose_device(device)
+    library: Any = kind  # whose types know neither loading reports nor devices
     options: dict[str, Any] = {"dtype": choose_dtype(where)}
     if four_bit:
         options |= {"quantization_config": _four_bit(where), "device_map": {"": where}}
     try:
-        model, found = kind.from_pretrained(
+        model, found = library.from_pretrained(
             directory,
             local_files_only=True,
             use_safetensors=True,
@@ -100,7 +101,8 @@ def load_pretrained(
             f"{directory} is no {kind.__name__}: {len(lacking)} tensors are missing or of another "
             f"shape, {lacking[0]} among them"
         )
-    return (model if four_bit else model.to(where)).eval().requires_grad_(False)  # type: ignore[arg-type]
+    loaded: ModelT = (model if four_bit else model.to(where)).eval().requires_grad_(False)
+    return loaded
 
 
 def _four_bit(device: torch.device) -> BitsAndBytesConfig:
@@ -108,7 +110,7 @@ def _four_bit(device: torch.device) -> BitsAndBytesConfig:
         raise ModelError("four-bit weights need bitsandbytes: pip install bitsandbytes")
     if device.type != "cuda":
         raise ModelError("four-bit weights need a CUDA device; leave out -4bit for the CPU")
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.bfloat16,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,12 +132,13 @@ class Qwen2AudioSpeechLLM:
         self.max_samples = encoder.max_samples
         self.trace = encoder.trace
         self._tokenizer = tokenizer
-        self._embeddings = model.get_input_embeddings()
+        self._embeddings = model.get_input_embeddings().get_parameter("weight")
+        config: Any = model.config
         decoder = GreedyDecoder(
             model, end_tokens=end_tokens(model, tokenizer, END_OF_TURN), trace=encoder.trace
         )
         self._chat = AudioChat(
-            decoder, tokenizer, context_tokens=model.config.text_config.max_position_embeddings
+            decoder, tokenizer, context_tokens=config.text_config.max_position_embeddings
         )
 
     @classmethod
@@ -198,7 +200,7 @@ class Qwen2AudioSpeechLLM:
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """See ``SpeechLLM.token_embeddings``."""
-        table: npt.NDArray[np.float32] = self._embeddings.weight.detach().float().cpu().numpy()
+        table: npt.NDArray[np.float32] = self._embeddings.detach().float().cpu().numpy()
         return table
 
 

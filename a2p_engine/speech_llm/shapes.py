@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import (
@@ -43,10 +44,11 @@ class Shape:
         torch.set_default_dtype(dtype or before)
         try:
             with torch.device(device):
-                model = self.kind(self.config)
+                model: Any = self.kind(self.config)
         finally:
             torch.set_default_dtype(before)
-        return model.eval().requires_grad_(False)
+        built: PreTrainedModel = model.eval().requires_grad_(False)
+        return built
 
 
 def qwen2_audio() -> Shape:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, WhisperForConditionalGeneration
 
+from a2p_engine.errors import ModelError
 from a2p_engine.trace import Trace
 
 START = "<|startoftranscript|>"
@@ -73,8 +74,9 @@ class WhisperDecoder:
         self._head: Any = model.proj_out
         self._config: Any = model.config
         self._trace = trace
-        self._start, self._end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
-        self._plain = tokenizer.token_to_id(NO_TIMESTAMPS)
+        self._start, self._end, self._plain = (
+            _special(tokenizer, name) for name in (START, END, NO_TIMESTAMPS)
+        )
         known = (tokenizer.token_to_id(name) for name in NO_SPEECH)
         self._no_speech = next(token for token in known if token is not None)
         codes = {f"<|{code}|>" for code in _LANGUAGE_CODES}
@@ -197,6 +199,13 @@ class WhisperDecoder:
         ]
 
 
+def _special(tokenizer: Tokenizer, name: str) -> int:
+    token = tokenizer.token_to_id(name)
+    if token is None:
+        raise ModelError(f"the tokenizer has no {name}: it is not Whisper's")
+    return int(token)
+
+
 class _Rows:
     """Windows being written, each aligned to the right; ``logits`` are of the latest tokens."""
 
@@ -280,7 +289,7 @@ def warp(cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
             total[row, column] = cost[row - 1, column - 1] + best
             came[row, column] = step
     path = np.empty((rows + columns, 2), np.int64)
-    count, row, column = 0, rows, columns
+    count, row, column = 0, int(rows), int(columns)
     while row > 0 or column > 0:
         path[count, 0], path[count, 1] = row - 1, column - 1
         count += 1

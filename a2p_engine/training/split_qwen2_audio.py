@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,7 +35,7 @@ PARTS: dict[str, re.Pattern[str]] = {
     "embedding": re.compile(r"^(?:model\.)?language_model\.(?:model\.)?embed_tokens\."),
 }
 COPIED = ("config.json", "tokenizer.json")
-_MODULES: list[Callable[..., object]] = [
+_MODULES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     *(nn.Conv1d, nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList, nn.AvgPool1d, nn.GELU),
     *(library.Qwen2AudioEncoder, library.Qwen2AudioEncoderLayer, library.Qwen2AudioAttention),
     *(library.Qwen2AudioMultiModalProjector, GELUActivation, nn.functional.gelu),
@@ -168,7 +169,7 @@ def load_encoder_parts(directory: Path) -> tuple[nn.Module, nn.Module]:
         ModelError: a file is missing, damaged or does not fit the configuration.
     """
     try:
-        config = Qwen2AudioConfig(**read_config(directory))
+        config: Any = Qwen2AudioConfig(**read_config(directory))
         with torch.device("meta"):
             tower = library.Qwen2AudioEncoder(config.audio_config)
             projector = library.Qwen2AudioMultiModalProjector(config)

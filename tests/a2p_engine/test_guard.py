@@ -98,6 +98,19 @@ def test_a_term_that_fits_is_not_questioned() -> None:
     assert term == "panda" and 0 < begin < HZ // 2 and HZ < end < 3 * HZ // 2
 
 
+def test_where_times_are_estimates_a_term_is_looked_for_in_a_wider_stretch() -> None:
+    """A pause before the word moves its audio; two seconds to each side are listened to."""
+    model, ear = _Model({("panda",): "the panda sleeps"}), _Ear({"panda": 0.1}, {"panda": 2.5})
+
+    def estimated(offered: Sequence[Candidate]) -> Hypothesis:
+        return replace(model(offered), estimated_times=True)
+
+    hypothesis = Guard().write([_offer("panda")], estimated, ear=ear)
+    assert _text(hypothesis.words) == "the panda sleeps"
+    assert model.asked == [("panda",)]
+    assert ear.listened == [("panda", (0, 3 * HZ))]
+
+
 def test_a_term_that_does_not_fit_where_something_else_does_is_taken_out() -> None:
     """The other terms stay in the prompt."""
     model = _Model(
@@ -344,6 +357,12 @@ def test_an_unlikely_term_does_not_make_a_text_strange(probabilities: tuple[floa
     ).words)  # fmt: skip
     assert not strange(hypothesis)
     assert strange(ENGLISH)
+
+
+def test_two_words_are_too_few_to_judge_by() -> None:
+    """The first partials are guesses in any language."""
+    assert not strange(_sentence("The meeting budget", ["budget"], [0.0, 0.6, 0.1]))
+    assert strange(_sentence("The meeting approved budget", ["budget"], [0.0, 0.6, 0.6, 0.1]))
 
 
 def test_a_text_in_another_script_is_decoded_again() -> None:
