@@ -46,6 +46,12 @@ def _qwen2_audio(name: str, device: Device, workers: int) -> tuple[Encoder, Spee
     return qwen2_audio.load(name, device, workers)
 
 
+def _qwen3_asr(name: str, device: Device, workers: int) -> tuple[Encoder, SpeechLLM]:
+    from a2p_engine.speech_llm import qwen3_asr
+
+    return qwen3_asr.load(name, device, workers)
+
+
 def _openai(
     name: str, device: Device, workers: int, options: Mapping[str, Any] | None = None
 ) -> tuple[Encoder, SpeechLLM]:
@@ -60,6 +66,8 @@ SPEECH_LLMS: dict[str, Callable[[str, Device, int], tuple[Encoder, SpeechLLM]]] 
     "whisper-base-transformers": _whisper_transformers,
     "qwen2-audio": _qwen2_audio,
     "qwen2-audio-4bit": _qwen2_audio,
+    "qwen3-asr-1.7b": _qwen3_asr,
+    "qwen3-asr-0.6b": _qwen3_asr,
     OPENAI: _openai,
 }
 

@@ -6,7 +6,8 @@ begins to answer. What of it need not be read again:
 - the text before the audio is read once for all ticks and sessions;
 - audio is read once per tick. It cannot be kept for the next tick: these encoders hear the whole
   window, so with more audio every frame is another one;
-- decodings of one tick that differ in their terms, as the guard asks for, share both.
+- decodings of one tick that differ in their terms, as the guard asks for, share both. Where a
+  family tells terms before the audio they share neither, and what is told is read with the audio.
 
 Committed text is the beginning of the answer, so the answer cannot contradict it. A word's
 probability is that of the model that was told no terms: the text is read once more after the same
@@ -16,8 +17,9 @@ audio and the untold question, which costs one pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from tokenizers import Tokenizer
 
 from a2p_engine.batching import Batcher
@@ -42,17 +44,25 @@ class Conversation:
         before: up to the audio.
         told: behind the audio, with terms; ends where the answer begins.
         untold: the same without terms.
+        untold_before: what stands before the audio without terms; None where it is the same.
     """
 
     before: str
     told: str
     untold: str
+    untold_before: str | None = None
+
+    @property
+    def shared(self) -> str:
+        """What stands before the audio for all sessions."""
+        return self.before if self.untold_before is None else self.untold_before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
     audio: AudioEmbeddings
     before: tuple[int, ...]
+    shared: tuple[int, ...]
     told: Sequence[int]
     untold: Sequence[int]
     committed: Sequence[int]
@@ -95,7 +105,7 @@ class AudioChat:
 
     def budget_tokens(self, conversation: Conversation, samples: Samples, frames: int) -> int:
         """Tokens that the context has left for terms."""
-        fixed = len(self.tokens(conversation.before)) + len(self.tokens(conversation.untold))
+        fixed = len(self.tokens(conversation.shared)) + len(self.tokens(conversation.untold))
         return max(0, self._context_tokens - fixed - frames - answer_tokens(samples))
 
     def write(
@@ -117,16 +127,28 @@ class AudioChat:
         if not len(audio.rows):
             return ()
         said = self.tokens(harmless(committed))
-        row = _Row(
-            audio=audio,
-            before=tuple(self.tokens(conversation.before)),
-            told=self.tokens(conversation.told),
-            untold=self.tokens(conversation.untold),
-            committed=said,
-            limit=max(0, answer_tokens(samples) - len(said)),
-        )
-        tokens, probabilities = self._answer(row)
+        limit = max(0, answer_tokens(samples) - len(said))
+        tokens, probabilities = self._answer(self._row(audio, conversation, said, limit))
         return spread_words(split_words(tokens, probabilities, self.text), samples)
+
+    def begin(self, audio: AudioEmbeddings, conversation: Conversation, tokens: int) -> str:
+        """How the model would begin to answer, untold, in so many tokens."""
+        before = conversation.shared
+        asked = replace(conversation, before=before, told=conversation.untold)
+        return self.text(self._answer(self._row(audio, asked, (), tokens))[0])
+
+    def _row(
+        self, audio: AudioEmbeddings, asked: Conversation, committed: Sequence[int], limit: int
+    ) -> _Row:
+        return _Row(
+            audio=audio,
+            before=tuple(self.tokens(asked.before)),
+            shared=tuple(self.tokens(asked.shared)),
+            told=self.tokens(asked.told),
+            untold=self.tokens(asked.untold),
+            committed=committed,
+            limit=limit,
+        )
 
     def _answers(self, rows: Sequence[_Row]) -> list[tuple[list[int], list[float]]]:
         pasts = self._heard(rows)
@@ -136,7 +158,7 @@ class AudioChat:
         texts = [[*row.committed, *new] for row, new in zip(rows, written, strict=True)]
         told = [at for at, text in enumerate(texts) if text]
         scores = decoder.score(
-            [pasts[at] for at in told],
+            self._untold(rows, pasts, told),
             [rows[at].untold for at in told],
             [texts[at] for at in told],
         )
@@ -145,6 +167,13 @@ class AudioChat:
             probabilities[at] = found
         return list(zip(texts, probabilities, strict=True))
 
+    def _untold(self, rows: Sequence[_Row], pasts: Sequence[Past], at: Sequence[int]) -> list[Past]:
+        """Pasts of some rows in which no terms were told."""
+        apart = [number for number in at if rows[number].before != rows[number].shared]
+        read = self._heard([replace(rows[number], before=rows[number].shared) for number in apart])
+        found = dict(zip(apart, read, strict=True))
+        return [found.get(number, pasts[number]) for number in at]
+
     def _heard(self, rows: Sequence[_Row]) -> list[Past]:
         """What each row has read up to the end of its audio, read now unless it was kept."""
         fresh = [row for row in rows if row.before not in row.audio.kept]
@@ -152,13 +181,23 @@ class AudioChat:
             row.audio.kept[row.before].length for row in rows if row.before in row.audio.kept
         )
         if fresh:
-            beginnings = [self._beginning(row.before) for row in fresh]
-            read = self._decoder.read(beginnings, [row.audio.rows for row in fresh])
+            beginnings = [self._beginning(row) for row in fresh]
+            pieces = [
+                row.audio.rows
+                if past.length
+                else torch.cat([self._decoder.embed(row.before), row.audio.rows])
+                for row, past in zip(fresh, beginnings, strict=True)
+            ]
+            read = self._decoder.read(beginnings, pieces)
             for row, past in zip(fresh, read, strict=True):
                 row.audio.kept[row.before] = past
         return [row.audio.kept[row.before] for row in rows]
 
-    def _beginning(self, tokens: tuple[int, ...]) -> Past:
+    def _beginning(self, row: _Row) -> Past:
+        """What was read before the audio; nothing where terms in it make it this row's own."""
+        tokens = row.before
+        if tokens != row.shared:
+            return Past()
         if tokens in self._beginnings:
             self._decoder.trace.reused_tokens += len(tokens)
         else:

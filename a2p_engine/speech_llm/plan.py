@@ -19,17 +19,14 @@ from transformers import DynamicCache, PreTrainedModel
 
 from a2p_engine.bench.cost import step_cost
 from a2p_engine.bench.presets import Preset
-from a2p_engine.encoders.whisper_tower import tower_states
 from a2p_engine.errors import InputError
 from a2p_engine.speech_llm.shapes import Shape
 
-FRAMES_PER_S = 25
-MEL_PER_S = 100
 # Text of a tick around the audio, and what an answer adds to what is committed; see docs/models.md.
 BEFORE_TOKENS = 24
 QUESTION_TOKENS = 90
 NEW_TOKENS = 16
-TICK_FRAMES = 13  # half a second of new audio
+TICK_FRAMES = 13  # half a second of new audio of Qwen2-Audio
 TOKENS_PER_TERM = 3
 # Four bits and one float32 scale for 64 numbers.
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "4bit": 0.5 + 4 / 64}
@@ -110,7 +107,7 @@ def plan(
     if sessions < 1 or terms < 0 or not 0 < window_s <= 30:
         raise InputError("sessions from 1, terms from 0, windows up to 30 s can be planned for")
     model = shape.build()
-    frames = round(window_s * FRAMES_PER_S)
+    frames = round(window_s * shape.frames_per_s)
     parameters = count_parameters(model, shape)
     preset = head_of(shape, model)
     tokens = min(preset.vocabulary, TOKENS_PER_TERM * terms)
@@ -121,7 +118,9 @@ def plan(
         terms=terms,
         window_s=window_s,
         parameters=parameters,
-        memory_bytes=_memory(model, parameters, preset, dtype, sessions, terms, tokens, frames),
+        memory_bytes=_memory(
+            model, parameters, preset, dtype, sessions, terms, tokens, shape.readings, frames
+        ),
         flop={
             "encode": encode_flop(model, shape, frames),
             "score": step_cost(
@@ -131,9 +130,9 @@ def plan(
                 entries=TOKENS_PER_TERM * terms,
                 terms=terms,
                 sessions=1,
-                frames=TICK_FRAMES,
+                frames=-(-shape.frames_per_s // 2),
             ).flop,
-            "prefill": read_flop(model, BEFORE_TOKENS, frames),
+            "prefill": shape.readings * read_flop(model, BEFORE_TOKENS, frames),
             "decode": read_flop(model, BEFORE_TOKENS + frames, QUESTION_TOKENS, heads=1)
             + NEW_TOKENS * read_flop(model, BEFORE_TOKENS + frames + QUESTION_TOKENS, 1, heads=1),
         },
@@ -178,12 +177,15 @@ def _memory(
     sessions: int,
     terms: int,
     tokens: int,
+    readings: int,
     frames: int,
 ) -> dict[str, int]:
     active = ACTIVE_BYTES[dtype]
     whole = sum(parameters.values()) - parameters["layers"]
     read = BEFORE_TOKENS + frames
-    rows = 2 * read + QUESTION_TOKENS + NEW_TOKENS  # kept for a second decoding, and in the batch
+    rows = (
+        (1 + readings) * read + QUESTION_TOKENS + NEW_TOKENS
+    )  # kept for a second decoding, and in the batch
     return {
         "weights": int(parameters["layers"] * BYTES[dtype]) + whole * active,
         "cache": sessions * rows * cache_token_bytes(model, active),
@@ -196,17 +198,7 @@ def _memory(
 
 def encode_flop(model: Any, shape: Shape, frames: int) -> int:
     """Of one window through the encoder."""
-    tower, *others = (model.get_submodule(part) for part in shape.encoder_parts)
-    config: Any = tower.config
-    states = 2 * frames
-    mel = torch.empty(1, config.num_mel_bins, 2 * states, device="meta", dtype=_dtype(model))
-
-    def encode() -> None:
-        heard = tower_states(tower, mel, [states])
-        for other in others:
-            other(heard[:, ::2])
-
-    return _flop(encode)
+    return _flop(lambda: shape.encode(model, frames))
 
 
 def read_flop(model: Any, past: int, new: int, heads: int = 0) -> int:

@@ -13,9 +13,39 @@ from transformers import (
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2Config,
+    Qwen3ASRConfig,
+    Qwen3ASREncoderConfig,
+    Qwen3ASRForConditionalGeneration,
+    Qwen3Config,
 )
 
+from a2p_engine.encoders.whisper_tower import tower_states
 from a2p_engine.errors import InputError
+
+
+def encode_qwen2_audio(model: Any, frames: int) -> None:
+    """So many frames through audio tower and projector, on the device ``meta``."""
+    tower = model.model.audio_tower
+    mel = torch.empty(1, tower.config.num_mel_bins, 4 * frames, device="meta", dtype=model.dtype)
+    heard = tower_states(tower, mel, [2 * frames])
+    model.model.multi_modal_projector(heard[:, ::2])
+
+
+def encode_qwen3_asr(model: Any, frames: int) -> None:
+    """So many frames through audio tower and projector, on the device ``meta``.
+
+    The library's own pass looks at numbers, which are not there.
+    """
+    tower, width = model.model.audio_tower, model.model.audio_tower.config.d_model
+    mels, seconds = tower.config.num_mel_bins, -(-frames // 13)
+    sound = torch.empty(seconds, 1, mels, 2 * tower.n_window, device="meta", dtype=model.dtype)
+    heard = tower.conv2d3(tower.conv2d2(tower.conv2d1(sound)))
+    states = tower.conv_out(heard.permute(0, 3, 1, 2).flatten(2)).reshape(-1, width)[:frames]
+    window = 13 * tower.n_window_infer // (2 * tower.n_window)
+    edges = torch.tensor([*range(0, frames, window), frames], device="cpu")
+    for layer in tower.layers:
+        states = layer(states, edges)[0]
+    model.model.multi_modal_projector(states)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +58,9 @@ class Shape:
         config: its sizes.
         encoder_parts: names of the modules that make up its encoder.
         heads: attention heads of an A2P head on its frames.
+        frames_per_s: positions of a second of audio in the language model.
+        encode: runs a number of frames through the encoder of a model on the device ``meta``.
+        readings: how often a tick reads the audio: twice where terms stand before it.
     """
 
     name: str
@@ -35,6 +68,9 @@ class Shape:
     config: PreTrainedConfig
     encoder_parts: tuple[str, ...]
     heads: int = 32
+    frames_per_s: int = 25
+    encode: Callable[[Any, int], None] = encode_qwen2_audio
+    readings: int = 1
 
     def build(
         self, device: torch.device | str = "meta", dtype: torch.dtype | None = None
@@ -73,7 +109,54 @@ def qwen2_audio() -> Shape:
     )
 
 
-SHAPES: dict[str, Callable[[], Shape]] = {"qwen2-audio": qwen2_audio}
+def qwen3_asr_17b() -> Shape:
+    """Qwen/Qwen3-ASR-1.7B-hf: the library's defaults, with frames as wide as the tokens."""
+    return _qwen3_asr("qwen3-asr-1.7b", Qwen3ASREncoderConfig(output_dim=2_048), 2_048, 6_144)
+
+
+def qwen3_asr_06b() -> Shape:
+    """Qwen/Qwen3-ASR-0.6B-hf: 18 layers of width 896 before Qwen3-0.6B."""
+    encoder = Qwen3ASREncoderConfig(
+        encoder_layers=18,
+        encoder_attention_heads=14,
+        encoder_ffn_dim=3_584,
+        d_model=896,
+        output_dim=1_024,
+    )
+    return _qwen3_asr("qwen3-asr-0.6b", encoder, 1_024, 3_072)
+
+
+def _qwen3_asr(name: str, encoder: Qwen3ASREncoderConfig, width: int, inner: int) -> Shape:
+    return Shape(
+        name=name,
+        kind=Qwen3ASRForConditionalGeneration,
+        config=Qwen3ASRConfig(
+            audio_config=encoder,
+            text_config=Qwen3Config(
+                vocab_size=151_936,
+                hidden_size=width,
+                intermediate_size=inner,
+                num_hidden_layers=28,
+                num_attention_heads=16,
+                num_key_value_heads=8,
+                head_dim=128,
+                max_position_embeddings=65_536,
+                tie_word_embeddings=True,
+            ),
+        ),
+        encoder_parts=("model.audio_tower", "model.multi_modal_projector"),
+        heads=16,
+        frames_per_s=13,
+        encode=encode_qwen3_asr,
+        readings=2,
+    )
+
+
+SHAPES: dict[str, Callable[[], Shape]] = {
+    "qwen2-audio": qwen2_audio,
+    "qwen3-asr-1.7b": qwen3_asr_17b,
+    "qwen3-asr-0.6b": qwen3_asr_06b,
+}
 
 
 def find(name: str) -> Shape:

@@ -49,6 +49,28 @@ def test_qwen2_audio_writes_down_speech(name: str, speech: Samples) -> None:
     assert all(0 <= word.probability <= 1 for word in words)
 
 
+@pytest.mark.parametrize("name", ["qwen3-asr-1.7b", "qwen3-asr-0.6b"])
+def test_qwen3_asr_writes_down_speech(name: str, speech: Samples) -> None:
+    """It hears words and language, and goes on from committed text."""
+    encoder, llm = build_speech_llm(name, "cuda", 1)
+    encoded = encoder.encode(speech)
+    assert encoded.frames.shape == (125, encoder.width)
+    assert np.isfinite(encoded.frames).all()
+    request = DecodeRequest(
+        samples=speech,
+        encoded=encoded,
+        terms=("warfarin", "apixaban"),
+        committed="Good morning",
+        language="auto",
+        task="transcribe",
+    )
+    found = llm.decode(request)
+    text = "".join(word.text for word in found.words)
+    assert text.startswith("Good morning")
+    assert {"heart", "switched", "her"} <= set(plain(text).split())
+    assert found.language == "en"
+
+
 def test_whisper_on_cuda_writes_what_it_writes_on_the_cpu(speech: Samples) -> None:
     """Half precision on the GPU: frames within its digits, the same first words."""
     encoder, llm = build_speech_llm("whisper-base-transformers", "cuda", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -9,6 +11,10 @@ from transformers import (
     Qwen2AudioEncoderConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2Config,
+    Qwen3ASRConfig,
+    Qwen3ASREncoderConfig,
+    Qwen3ASRForConditionalGeneration,
+    Qwen3Config,
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
@@ -76,14 +82,76 @@ def qwen2_audio(made: Tokenizer, seed: int = 10) -> Qwen2AudioForConditionalGene
     """
     torch.manual_seed(seed)
     model = Qwen2AudioForConditionalGeneration(qwen2_audio_config(made)).eval()
+    _speak(model, made, "<|im_end|>")
+    return model
+
+
+def _speak(model: Any, made: Tokenizer, end: str) -> None:
+    """Let a random model write letters and spaces, and end in time."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "embed_positions" not in name:
                 weight.mul_(6.0)
         written = [*"abcdefghij", "Ġ", "Ġt", "Ġthe", "in", "er"]
-        likely = [made.token_to_id(text) for text in (*written, "<|im_end|>")]
+        likely = [made.token_to_id(text) for text in (*written, end)]
         kept = torch.zeros(made.get_vocab_size(), 1)
         kept[likely] = 1.0
         kept[likely[-1]] = 0.8  # answers of some words
         model.lm_head.weight.mul_(kept)
+
+
+QWEN3_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|audio_start|>",
+    "<|audio_pad|>",
+    "<|audio_end|>",
+)
+
+
+def qwen3_tokenizer() -> Tokenizer:
+    """As Qwen3-ASR's, whose mark of the text is no special token."""
+    made = tokenizer(*QWEN3_SPECIAL)
+    made.add_tokens([AddedToken("<asr_text>", special=False, normalized=False)])
+    return made
+
+
+def qwen3_asr_config(made: Tokenizer, *, tied: bool = False) -> Qwen3ASRConfig:
+    """Two layers each, width 32; attention of the encoder on two seconds."""
+    ends = made.token_to_id("<|im_end|>")
+    return Qwen3ASRConfig(
+        audio_config=Qwen3ASREncoderConfig(
+            num_mel_bins=16,
+            encoder_layers=2,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=48,
+            d_model=24,
+            n_window_infer=200,
+            downsample_hidden_size=8,
+            output_dim=32,
+        ),
+        text_config=Qwen3Config(
+            vocab_size=made.get_vocab_size(),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=512,
+            tie_word_embeddings=tied,
+        ),
+        audio_token_id=made.token_to_id("<|audio_pad|>"),
+        eos_token_id=ends,
+        pad_token_id=ends,
+        tie_word_embeddings=tied,
+    )
+
+
+def qwen3_asr(made: Tokenizer, seed: int = 23) -> Qwen3ASRForConditionalGeneration:
+    """Random weights, as those of ``qwen2_audio``."""
+    torch.manual_seed(seed)
+    model = Qwen3ASRForConditionalGeneration(qwen3_asr_config(made)).eval()
+    _speak(model, made, "<|im_end|>")
     return model
