@@ -52,6 +52,12 @@ def _qwen3_asr(name: str, device: Device, workers: int) -> tuple[Encoder, Speech
     return qwen3_asr.load(name, device, workers)
 
 
+def _granite_speech(name: str, device: Device, workers: int) -> tuple[Encoder, SpeechLLM]:
+    from a2p_engine.speech_llm import granite_speech
+
+    return granite_speech.load(name, device, workers)
+
+
 def _openai(
     name: str, device: Device, workers: int, options: Mapping[str, Any] | None = None
 ) -> tuple[Encoder, SpeechLLM]:
@@ -68,6 +74,7 @@ SPEECH_LLMS: dict[str, Callable[[str, Device, int], tuple[Encoder, SpeechLLM]]] 
     "qwen2-audio-4bit": _qwen2_audio,
     "qwen3-asr-1.7b": _qwen3_asr,
     "qwen3-asr-0.6b": _qwen3_asr,
+    "granite-speech-4.1-2b": _granite_speech,
     OPENAI: _openai,
 }
 

@@ -86,13 +86,19 @@ class GreedyDecoder:
     """The language model of a speech LLM; one caller at a time."""
 
     def __init__(
-        self, model: PreTrainedModel, *, end_tokens: Collection[int], trace: Trace | None = None
+        self,
+        model: PreTrainedModel,
+        *,
+        end_tokens: Collection[int],
+        logits_scaling: float = 1.0,
+        trace: Trace | None = None,
     ) -> None:
         """Take the parts of a loaded model.
 
         Args:
             model: has a decoder that takes ``inputs_embeds`` and a language modelling head.
             end_tokens: end a row.
+            logits_scaling: what the head's output is divided by; matters to probabilities alone.
             trace: counts what is done.
         """
         parts: Any = model
@@ -100,6 +106,7 @@ class GreedyDecoder:
         self._head = parts.get_output_embeddings()
         self._embeddings = parts.get_input_embeddings()
         self._end = sorted(end_tokens)
+        self._logits_scaling = logits_scaling
         self.trace = trace or Trace()
 
     @property
@@ -178,6 +185,7 @@ class GreedyDecoder:
         for at, text in enumerate(texts):
             logits = self._head(hidden[at, -len(text) - 1 : -1]).float()  # [T, vocabulary]
             ids = torch.tensor(list(text), dtype=torch.long, device=self.device)
+            logits = logits / self._logits_scaling
             found.append(logits.softmax(-1).gather(1, ids[:, None])[:, 0].tolist())
         return found
 

@@ -8,6 +8,11 @@ from typing import Any
 
 import torch
 from transformers import (
+    Blip2QFormerConfig,
+    GraniteConfig,
+    GraniteSpeechConfig,
+    GraniteSpeechEncoderConfig,
+    GraniteSpeechForConditionalGeneration,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2AudioConfig,
@@ -46,6 +51,13 @@ def encode_qwen3_asr(model: Any, frames: int) -> None:
     for layer in tower.layers:
         states = layer(states, edges)[0]
     model.model.multi_modal_projector(states)
+
+
+def encode_granite_speech(model: Any, frames: int) -> None:
+    """So many frames through conformer and projector, on the device ``meta``."""
+    inputs = model.config.encoder_config.input_dim
+    spectra = torch.empty(1, 5 * frames, inputs, device="meta", dtype=model.dtype)
+    model.model.get_audio_features(spectra)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +164,46 @@ def _qwen3_asr(name: str, encoder: Qwen3ASREncoderConfig, width: int, inner: int
     )
 
 
+def granite_speech() -> Shape:
+    """ibm-granite/granite-speech-4.1-2b: conformer, projector and Granite 4.0 1B."""
+    return Shape(
+        name="granite-speech-4.1-2b",
+        kind=GraniteSpeechForConditionalGeneration,
+        config=GraniteSpeechConfig(
+            encoder_config=GraniteSpeechEncoderConfig(num_layers=16, output_dim=348),
+            projector_config=Blip2QFormerConfig(
+                hidden_size=1_024,
+                num_hidden_layers=2,
+                num_attention_heads=16,
+                intermediate_size=4_096,
+                encoder_hidden_size=1_024,
+                cross_attention_frequency=1,
+            ),
+            text_config=GraniteConfig(
+                vocab_size=100_353,
+                hidden_size=2_048,
+                intermediate_size=4_096,
+                num_hidden_layers=40,
+                num_attention_heads=16,
+                num_key_value_heads=4,
+                max_position_embeddings=4_096,
+                tie_word_embeddings=False,
+            ),
+            has_lora_adapter=False,
+            tie_word_embeddings=False,
+        ),
+        encoder_parts=("model.encoder", "model.projector"),
+        heads=16,
+        frames_per_s=10,
+        encode=encode_granite_speech,
+    )
+
+
 SHAPES: dict[str, Callable[[], Shape]] = {
     "qwen2-audio": qwen2_audio,
     "qwen3-asr-1.7b": qwen3_asr_17b,
     "qwen3-asr-0.6b": qwen3_asr_06b,
+    "granite-speech-4.1-2b": granite_speech,
 }
 
 

@@ -71,6 +71,27 @@ def test_qwen3_asr_writes_down_speech(name: str, speech: Samples) -> None:
     assert found.language == "en"
 
 
+def test_granite_speech_writes_down_speech(speech: Samples) -> None:
+    """It hears words, and writes punctuation and capitals with keywords and without."""
+    encoder, llm = build_speech_llm("granite-speech-4.1-2b", "cuda", 1)
+    encoded = encoder.encode(speech)
+    assert encoded.frames.shape == (100, 2048)
+    assert np.isfinite(encoded.frames).all()
+    for terms in ((), ("warfarin", "apixaban")):
+        request = DecodeRequest(
+            samples=speech,
+            encoded=encoded,
+            terms=terms,
+            committed="",
+            language="en",
+            task="transcribe",
+        )
+        text = "".join(word.text for word in llm.decode(request).words).strip()
+        assert {"heart", "switched", "her"} <= set(plain(text).split())
+        assert text[0].isupper()
+        assert "." in text
+
+
 def test_whisper_on_cuda_writes_what_it_writes_on_the_cpu(speech: Samples) -> None:
     """Half precision on the GPU: frames within its digits, the same first words."""
     encoder, llm = build_speech_llm("whisper-base-transformers", "cuda", 1)

@@ -7,6 +7,11 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Blip2QFormerConfig,
+    GraniteConfig,
+    GraniteSpeechConfig,
+    GraniteSpeechEncoderConfig,
+    GraniteSpeechForConditionalGeneration,
     Qwen2AudioConfig,
     Qwen2AudioEncoderConfig,
     Qwen2AudioForConditionalGeneration,
@@ -154,4 +159,58 @@ def qwen3_asr(made: Tokenizer, seed: int = 23) -> Qwen3ASRForConditionalGenerati
     torch.manual_seed(seed)
     model = Qwen3ASRForConditionalGeneration(qwen3_asr_config(made)).eval()
     _speak(model, made, "<|im_end|>")
+    return model
+
+
+def granite_tokenizer() -> Tokenizer:
+    """With the special tokens of Granite Speech."""
+    return tokenizer("<|end_of_text|>", "<|audio|>")
+
+
+def granite_speech_config(made: Tokenizer) -> GraniteSpeechConfig:
+    """Two layers each, width 32; attention of the conformer on two seconds."""
+    ends = made.token_to_id("<|end_of_text|>")
+    return GraniteSpeechConfig(
+        encoder_config=GraniteSpeechEncoderConfig(
+            input_dim=32,
+            num_layers=2,
+            hidden_dim=24,
+            feedforward_mult=2,
+            num_heads=2,
+            output_dim=12,
+            context_size=100,
+            max_pos_emb=128,
+        ),
+        projector_config=Blip2QFormerConfig(
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=48,
+            encoder_hidden_size=24,
+            cross_attention_frequency=1,
+        ),
+        text_config=GraniteConfig(
+            vocab_size=made.get_vocab_size(),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            logits_scaling=8.0,
+            bos_token_id=ends,
+            eos_token_id=ends,
+            pad_token_id=ends,
+        ),
+        audio_token_index=made.token_to_id("<|audio|>"),
+        has_lora_adapter=False,
+        tie_word_embeddings=False,
+    )
+
+
+def granite_speech(made: Tokenizer, seed: int = 12) -> GraniteSpeechForConditionalGeneration:
+    """Random weights, as those of ``qwen2_audio``."""
+    torch.manual_seed(seed)
+    model = GraniteSpeechForConditionalGeneration(granite_speech_config(made)).eval()
+    _speak(model, made, "<|end_of_text|>")
     return model
