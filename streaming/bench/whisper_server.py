@@ -127,7 +127,7 @@ class WhisperServer:
             Route("/v1/audio/translations", self.transcriptions, methods=["POST"]),
             Route("/v1/models", self.models),
         ]
-        config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="critical", ws="none")
+        config = uvicorn.Config(Starlette(routes=routes), port=0, log_config=None, ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

@@ -31,7 +31,8 @@ dialects.main([sys.argv[0], "-", *sys.argv[1:]], lambda handshake: Broken(dialec
 def fuzz(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run the fuzzer in a folder of its own, where it leaves what made it fail."""
     return subprocess.run(
-        [sys.executable, *command, f"-runs={RUNS}", "-seed=1", "-verbosity=0"],
+        # libFuzzer takes the memory of whoever started it for its own, so it gets no limit.
+        [sys.executable, *command, f"-runs={RUNS}", "-seed=1", "-verbosity=0", "-rss_limit_mb=0"],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -67,6 +67,7 @@ class _Synthetic(Retriever):
 
     calibration: Calibration = UNFITTED
     searched: list[int] = field(default_factory=list)
+    pool: int = 1
 
     def index(self, terms: Sequence[Term]) -> Any:
         self.searched.append(len(terms))
