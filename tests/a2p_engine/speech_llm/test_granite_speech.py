@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import GraniteSpeechForConditionalGeneration
 
 from a2p_engine.audio import read_audio
@@ -233,6 +235,28 @@ def test_a_checkpoint_is_loaded_by_name(
     model.config.save_pretrained(tmp_path / name)
     with pytest.raises(ModelError, match="needs an adapter"):
         build_speech_llm(name, "cpu", 1)
+
+
+def test_checkpoints_with_the_published_names_are_read(
+    loaded: Loaded, speech: Samples, tmp_path: Path
+) -> None:
+    """The hub's files have the older names of tensors, and a head of their own."""
+    model, encoder, llm = loaded
+    published = {
+        name.removeprefix("model.")
+        .replace("language_model.", "language_model.model.")
+        .replace("lm_head.", "language_model.lm_head."): tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    assert "encoder.input_linear.weight" in published
+    config = model.config.to_dict()
+    del config["tie_word_embeddings"]  # older ones leave it to the language model's
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    TOKENIZER.save(str(tmp_path / "tokenizer.json"))
+    save_file(published, tmp_path / "model.safetensors", {"format": "pt"})
+    encoder_again, again = GraniteSpeechSpeechLLM.load(tmp_path, "cpu")
+    wanted = llm.decode(_request(encoder, speech))
+    assert _text(again.decode(_request(encoder_again, speech))) == _text(wanted)
 
 
 def test_the_plan_counts_the_published_size() -> None:
