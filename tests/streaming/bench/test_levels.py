@@ -121,7 +121,8 @@ async def test_idle_clients_are_all_connected(
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     """Also where a level has no finals or no CPU; a bad path is named."""
-    picture = pytest.importorskip("streaming.bench.picture")
+    from streaming.bench import picture
+
     empty = Level.of([Outcome(refused=True)])
     levels = [Level.of([outcome()], cpu_percent=10.0), replace(empty, sessions=2)]
     picture.draw(levels, 2.0, "title", tmp_path / "a.png")
