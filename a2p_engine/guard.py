@@ -157,8 +157,13 @@ class Guard:
             ear: compares with the audio; without it, only recitals are noticed.
             committed: text that cannot be changed, so there is no point in doubting it.
         """
-        hypothesis = self._write(offered, decode, ear, committed)
-        return replace(hypothesis, words=without_loop(hypothesis.words))
+
+        def unlooped(terms: Sequence[Candidate]) -> Hypothesis:
+            # First of all: a term in a loop has no sound there, but it has where it was said.
+            hypothesis = decode(terms)
+            return replace(hypothesis, words=without_loop(hypothesis.words))
+
+        return self._write(offered, unlooped, ear, committed)
 
     def _write(
         self,

@@ -309,6 +309,23 @@ def test_a_text_that_is_all_repetition_is_a_loop() -> None:
     assert not loops("it was the best of times, it was the worst of times")
 
 
+def test_a_loop_is_cut_before_its_terms_are_judged() -> None:
+    """A term that was said once is not refused for the rounds in which nobody said it."""
+    rounds = [("stop", 0.2), ("warfarin", 0.5), ("now", 1.0)]
+    silent = [(word, 1.3) for _ in range(4) for word in ("stop", "warfarin", "now")]
+    prompt = Prompt(text="Glossary: warfarin.", terms=("warfarin",), trimmed=0)
+    looped = Hypothesis(words=_words(*rounds, *silent), language="en", prompt=prompt)
+    asked: list[int] = []
+
+    def decode(offers: Sequence[Candidate]) -> Hypothesis:
+        asked.append(len(offers))
+        return looped
+
+    assert loops(_text(looped.words))
+    written = Guard().write([_offer("warfarin")], decode)
+    assert _text(written.words) == "stop warfarin now" and asked == [1]
+
+
 def _sentence(text: str, terms: Sequence[str], probabilities: Sequence[float]) -> Hypothesis:
     written = _written(text, terms, {})
     pairs = zip(written.words, probabilities, strict=True)
