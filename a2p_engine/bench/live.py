@@ -26,7 +26,7 @@ from a2p_engine.errors import InputError
 from a2p_engine.speech_llm import plan as planning
 from a2p_engine.speech_llm.greedy import GreedyDecoder, Past
 from a2p_engine.speech_llm.pretrained import choose_dtype
-from a2p_engine.speech_llm.shapes import Shape
+from a2p_engine.speech_llm.shapes import Shape, encode_qwen2_audio
 from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
@@ -118,8 +118,13 @@ def run(shape: Shape, options: Options, progress: Progress = lambda text: None) 
         progress: told what comes next.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or the encoder is of another kind.
     """
+    if shape.encode is not encode_qwen2_audio:
+        raise InputError(
+            f"{shape.name} cannot be timed live: its encoder is not like Qwen2-Audio's; "
+            "a2p models plan computes what it needs"
+        )
     device = machine.find_device(options.device)
     dtype = choose_dtype(device)
     report = LiveReport(

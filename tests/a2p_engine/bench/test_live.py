@@ -17,6 +17,13 @@ OPTIONS = live.Options(
 )
 
 
+@pytest.mark.parametrize("name", ["qwen3-asr-0.6b", "granite-speech-4.1-2b"])
+def test_an_encoder_of_another_kind_is_a_clear_error(name: str) -> None:
+    """It is refused before anything is built, not timed with the wrong encoder."""
+    with pytest.raises(InputError, match=f"{name} cannot be timed live"):
+        live.run(SHAPES[name](), OPTIONS)
+
+
 def test_each_session_is_encoded_read_and_written_once_per_tick() -> None:
     """What a tick does grows with the sessions, and the passes of the language model do not."""
     report = live.run(TINY, OPTIONS)
