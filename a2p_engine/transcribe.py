@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from a2p_engine.encoders.base import Encoded
 from a2p_engine.retriever.transcript import Transcript, WrittenWord
@@ -47,7 +48,7 @@ def updated(
     """The transcript after another hypothesis of the same segment.
 
     A term that was told and is written proves nothing: where it stands, what was written there
-    before it was told stays.
+    before it was told stays. What else might have been written is known from before the prompt.
 
     Args:
         before: the transcript so far.
@@ -58,14 +59,20 @@ def updated(
     texts = [word.text for word in words]
     prompted = {place for term in told for run in occurrences(texts, term) for place in run}
     fresh = transcript_of(words, samples, prompted)
-    if before is None or not prompted:
-        return fresh
-    earlier = [word for word in before.words if not word.told]
+    earlier = [word for word in before.words if not word.told] if before else []
     kept: list[WrittenWord] = []
     for word in fresh.words:
         stood = [old for old in earlier if _inside(old, word)] if word.told else []
-        kept += [old for old in stood if old not in kept] if stood else [word]
+        kept += [old for old in stood if old not in kept] if stood else [_weighed(word, earlier)]
     return Transcript(words=tuple(kept), frames=fresh.frames)
+
+
+def _weighed(word: WrittenWord, earlier: Sequence[WrittenWord]) -> WrittenWord:
+    """With the choices of the same word before, if it has none of its own."""
+    if word.choices:
+        return word
+    same = (old for old in earlier if old.text == word.text and _inside(old, word))
+    return replace(word, choices=next((old.choices for old in same), ()))
 
 
 def _inside(old: WrittenWord, word: WrittenWord) -> bool:
@@ -92,6 +99,7 @@ def transcript_of(
                 end=-(-word.end_sample // FRAME_SAMPLES),
                 probability=word.probability,
                 told=place in told,
+                choices=word.choices,
             )
             for place, word in enumerate(words)
         ),

@@ -1,13 +1,16 @@
 """From all evidence to one probability per term.
 
-Each candidate gets a logit, linear in its features, with one set of weights for stretches of audio
-that the speech LLM has already written down and one for those it has not. At most one term was said
-at a place, so candidates that claim the same audio share one probability: with z the logits and
-o(i, j) the share of i's audio that j claims,
+Each candidate gets a logit from its features. At most one term was said at a place, so candidates
+that claim the same audio share one probability: with z the logits and o(i, j) the share of i's
+audio that j claims,
 
     p(i) = exp z(i) / (1 + sum_j o(i, j) exp z(j)),        o(i, i) = 1
 
 which is a softmax among sound-alikes and a logistic regression for a candidate without rivals.
+
+All terms are sieved by a logit that is linear in what is known of each; the candidates that remain
+get theirs from a small network, since evidence does not simply add up: what the speech LLM would
+rather have written decides between homophones, and means little where its text fits badly.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,17 +38,22 @@ SOUND = ("likelihood", "mean_likelihood")
 # What the text so far says; see ``transcript.Reading``.
 READ = ("margin", "misfit", "doubt", "rarity", "explained")
 SPELT = ("spelt",)
+# Log-odds of the term against the text where both part, see ``transcript.Reading.fork``.
+FORK = ("fork",)
+# Whether the text covers the candidate's audio, and whether its odds are known: without, the
+# features above are zero.
+KNOWN = ("read", "weighed")
 # How many terms might have been said instead: the logarithm of the glossary's size.
 CROWD = ("crowd",)
 
 SIEVE = (*HEARD, *READ)
-FINAL = (*HEARD, *SOUND, *READ, *SPELT, *CROWD)
+FINAL = (*HEARD, *SOUND, *READ, *SPELT, *FORK, *KNOWN, *CROWD)
 _LEAST_LIKELIHOOD = -60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Of the features, the intercept last.
+    """Of the features ``SIEVE``, the intercept last.
 
     Attributes:
         heard: where there is no text; weights of features of text are zero.
@@ -56,9 +65,34 @@ class Weights:
 
     def logits(self, features: FloatArray, covered: BoolArray) -> FloatArray:
         """[M, F] features to [M] logits; ``covered`` says where there is text."""
-        rows = np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
+        rows = _with_ones(features)
         heard, read = (rows @ np.array(w, np.float32) for w in (self.heard, self.read))
         return np.asarray(np.where(covered, read, heard), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A linear logit and a hidden layer beside it: w x + v tanh(W x), intercepts last in w and W.
+
+    Attributes:
+        linear: w, of the features ``FINAL``.
+        hidden: W, a row for each unit.
+        output: v, a weight for each unit.
+    """
+
+    linear: tuple[float, ...]
+    hidden: tuple[tuple[float, ...], ...]
+    output: tuple[float, ...]
+
+    def logits(self, features: FloatArray) -> FloatArray:
+        """[M, F] features to [M] logits."""
+        rows = _with_ones(features)
+        weights = np.array(self.hidden, np.float32).reshape(len(self.hidden), rows.shape[1])
+        hidden = np.tanh(rows @ weights.T)
+        logits = rows @ np.array(self.linear, np.float32) + hidden @ np.array(
+            self.output, np.float32
+        )
+        return np.asarray(logits, np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +101,13 @@ class Calibration:
 
     Attributes:
         sieve: weights that pick the candidates out of all terms, of the features ``SIEVE``.
-        final: weights of the candidates' probability, of the features ``FINAL``.
+        final: gives candidates the logits of their probability, from the features ``FINAL``.
         thresholds: least probability at which a term is offered, by eagerness.
         source: the data it was fitted on.
     """
 
     sieve: Weights
-    final: Weights
+    final: Network
     thresholds: dict[Eagerness, float]
     source: str = ""
 
@@ -101,7 +135,7 @@ class Calibration:
                 k: tuple(v) for k, v in features.items()
             }:
                 raise ModelError(f"{path}: fitted for other features than {', '.join(FINAL)}")
-            sieve, final = (_weights(record.pop(name), names) for name, names in known.items())
+            sieve, final = _weights(record.pop("sieve")), _network(record.pop("final"))
             if set(record["thresholds"]) != set(EAGERNESS):
                 raise ModelError(f"{path}: thresholds must be given for {', '.join(EAGERNESS)}")
             thresholds = {name: float(record["thresholds"][name]) for name in EAGERNESS}
@@ -110,11 +144,27 @@ class Calibration:
             raise ModelError(f"cannot read calibration {path}: {error}") from error
 
 
-def _weights(record: dict[str, list[float]], names: tuple[str, ...]) -> Weights:
-    found = {name: tuple(map(float, values)) for name, values in record.items()}
-    if any(len(values) != len(names) + 1 for values in found.values()):
+def _weights(record: dict[str, list[float]]) -> Weights:
+    return Weights(**{name: _row(values, SIEVE) for name, values in record.items()})
+
+
+def _network(record: dict[str, Any]) -> Network:
+    hidden = tuple(_row(values, FINAL) for values in record.pop("hidden"))
+    linear, output = _row(record.pop("linear"), FINAL), tuple(map(float, record.pop("output")))
+    if record or len(output) != len(hidden):
+        raise ValueError("expected linear, hidden and output, the last as long as hidden")
+    return Network(linear=linear, hidden=hidden, output=output)
+
+
+def _row(values: list[float], names: tuple[str, ...]) -> tuple[float, ...]:
+    if len(values) != len(names) + 1:
         raise ValueError(f"expected {len(names) + 1} weights")
-    return Weights(**found)
+    return tuple(map(float, values))
+
+
+def _with_ones(features: FloatArray) -> FloatArray:
+    """[M, F] to [M, F + 1], for the intercept."""
+    return np.concatenate([features, np.ones((len(features), 1), np.float32)], axis=1)
 
 
 def heard_features(cost: FloatArray, length: IntArray, gain: FloatArray) -> FloatArray:

@@ -55,19 +55,6 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Described:
-    """Candidates as ``Calibration.final`` wants them.
-
-    Attributes:
-        features: [M, F], one column for each name in ``calibration.FINAL``.
-        covered: [M], whether a text covers the candidate's audio.
-    """
-
-    features: FloatArray
-    covered: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class Evidence:
     """The most probable terms after a tick, ``CANDIDATES`` at most.
 

@@ -20,8 +20,11 @@ from torch import Tensor
 from a2p_engine.ops import term_score
 from a2p_engine.retriever import index_file
 from a2p_engine.retriever.calibration import (
+    FORK,
     HEARD,
+    KNOWN,
     READ,
+    SPELT,
     Calibration,
     heard_features,
     probabilities,
@@ -29,7 +32,6 @@ from a2p_engine.retriever.calibration import (
 )
 from a2p_engine.retriever.checkpoints import load_head
 from a2p_engine.retriever.evidence import (
-    Described,
     Evidence,
     Fit,
     Heard,
@@ -73,6 +75,7 @@ SPOTTER_LIMIT = 400_000
 SHORTLIST = 20_000
 LEAST_CROWD = 2_000  # the smallest glossary that calibration has seen
 WRITTEN_WORDS = 10_000  # remembered, in memory only
+SPELLINGS = 50_000  # likewise
 CANDIDATES = 200  # most probable terms at first sight, whose probability is then worked out
 PRONOUNCED_AT_ONCE = 1_000
 
@@ -144,6 +147,7 @@ class Retriever:
         self._pronouncer = pronouncer
         self._symbol_ids = {symbol: number for number, symbol in enumerate(ctc.symbols)}
         self._written = lru_cache(WRITTEN_WORDS)(self._look_up)
+        self._spelt: dict[str, list[list[int]]] = {}
         self._vowels = {self._symbol_ids[vowel] for vowel in VOWELS}
 
     @classmethod
@@ -256,8 +260,7 @@ class Retriever:
         heard = self.hear(index, state, frames)
         reading = self.read(state, transcript) if transcript and transcript.words else None
         found = self.candidates(heard, index, reading)
-        rows = self.describe(found, index, state, reading)
-        logits = self.calibration.final.logits(rows.features, rows.covered)
+        logits = self.calibration.final.logits(self.describe(found, index, state, reading))
         return Evidence(
             found.term,
             probabilities(
@@ -302,7 +305,7 @@ class Retriever:
         state: RetrieverState,
         reading: Reading | None,
         size: int | None = None,
-    ) -> Described:
+    ) -> FloatArray:
         """All that is known of candidates, as the calibration wants it.
 
         Args:
@@ -311,24 +314,45 @@ class Retriever:
             state: of the segment.
             reading: what was written of it.
             size: number of terms, if not all of the glossary were searched.
+
+        Returns:
+            [M, F], one column for each name in ``calibration.FINAL``.
         """
         features, covered = self._sieved(found, reading)
-        log_probs = _joined_frames(state.log_probs, state.tail_log_probs)
-        likelihood = likelihoods(log_probs, found)
-        spelt = [
-            reading is not None and reading.spells(index[number].text, start, end + 1)
-            for number, start, end in zip(
-                found.term.tolist(),
-                found.match.start.tolist(),
-                found.match.end.tolist(),
-                strict=True,
-            )
-        ]
         heard, read = np.split(features, [len(HEARD)], axis=1)
-        sound = sound_features(likelihood, found.length)
-        crowd = np.full(len(spelt), np.log(max(size or index.size, LEAST_CROWD)), np.float32)
-        columns = [heard, sound, read, np.stack([np.array(spelt, np.float32), crowd], axis=1)]
-        return Described(np.concatenate(columns, axis=1), covered)
+        log_probs = _joined_frames(state.log_probs, state.tail_log_probs)
+        sound = sound_features(likelihoods(log_probs, found), found.length)
+        written = np.zeros((len(read), len(READ) + len(SPELT) + len(FORK) + len(KNOWN)), np.float32)
+        if reading is not None:
+            texts = [index[number].text for number in found.term.tolist()]
+            written = self._compared(reading, texts, found.match, read)
+            written[~covered] = 0
+        crowd = np.full((len(read), 1), np.log(max(size or index.size, LEAST_CROWD)), np.float32)
+        return np.concatenate([heard, sound, written, crowd], axis=1)
+
+    def _compared(
+        self, reading: Reading, texts: Sequence[str], match: Matches, read: FloatArray
+    ) -> FloatArray:
+        """Features ``READ``, ``SPELT``, ``FORK`` and ``KNOWN`` of candidates that a text covers."""
+        columns = np.zeros((len(texts), 4), np.float32)
+        spellings = self._spellings(texts)
+        places = zip(match.start.tolist(), match.end.tolist(), strict=True)
+        for row, text, (start, end) in zip(columns, texts, places, strict=True):
+            log_odds = reading.fork(spellings[text], start)
+            row[:] = reading.spells(text, start, end + 1), log_odds or 0.0, 1, log_odds is not None
+        return np.concatenate([read, columns], axis=1)
+
+    def _spellings(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
+        """Tokens of each text in running text, as it is and with a capital."""
+        forms = {text: dict.fromkeys((text, text[:1].upper() + text[1:])) for text in texts}
+        known = {text: found for text in forms if (found := self._spelt.get(text))}
+        missing = forms.keys() - known.keys()
+        ids = iter(self._tokenize([f" {form}" for text in missing for form in forms[text]]))
+        fresh = {text: [next(ids) for _ in forms[text]] for text in missing}
+        if len(self._spelt) > SPELLINGS:
+            self._spelt.clear()
+        self._spelt.update(fresh)
+        return known | fresh
 
     def _sieved(
         self, heard: Heard, reading: Reading | None

@@ -15,6 +15,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from a2p_engine.choices import LEAST_LOG_ODDS, Choice, fork
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
@@ -39,6 +41,7 @@ class WrittenWord:
         end: one past its last frame.
         probability: the speech LLM's.
         told: whether it belongs to a term that was in the prompt, so that it proves nothing.
+        choices: what else might have been written, where that is known.
     """
 
     text: str
@@ -46,6 +49,7 @@ class WrittenWord:
     end: int
     probability: float
     told: bool = False
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class Reading:
         self._open = np.concatenate([[0], np.cumsum(self._open[:frames])])
         self._doubt, self._rarity = _Maxima(doubt), _Maxima(rarity)
         self._places = _places(transcript.words)
+        self._starts = [word.start for word in transcript.words]
+        self._forks = _forks(transcript.words)
 
     def covers(self, start: IntArray, end: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each stretch was written down without being told what is there: [M]."""
@@ -134,6 +140,36 @@ class Reading:
             first < end + _NEAR_FRAMES and last > start - _NEAR_FRAMES
             for first, last in self._places.get(" ".join(_parts(text)), ())
         )
+
+    def fork(self, spellings: Sequence[Sequence[int]], start: int) -> float | None:
+        """Log-odds of the best of some spellings against the text, where both part.
+
+        Args:
+            spellings: tokens of each way to write a term.
+            start: first frame of the term's match.
+
+        Returns:
+            At most 0; None where it is not known what else might have been written.
+        """
+        near = [
+            choices
+            for begin, choices in zip(self._starts, self._forks, strict=True)
+            if abs(begin - start) <= _NEAR_FRAMES
+        ]
+        known = [choices for choices in near if choices]
+        if known:
+            return max(fork(choices, spelling) for choices in known for spelling in spellings)
+        return LEAST_LOG_ODDS if not near and any(self._forks) else None
+
+
+def _forks(words: Sequence[WrittenWord]) -> list[tuple[Choice, ...]]:
+    """Choices from the beginning of each word to the end of the text, or as far as known."""
+    found: list[tuple[Choice, ...]] = []
+    behind: tuple[Choice, ...] = ()
+    for word in reversed(words):
+        behind = word.choices + behind if word.choices else ()
+        found.append(behind)
+    return found[::-1]
 
 
 def _log_odds_against(probability: float) -> float:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from a2p_engine.choices import Choice
 from a2p_engine.encoders.base import Encoded
 from a2p_engine.prompt import Prompt
 from a2p_engine.types import Samples, Task
@@ -20,12 +21,15 @@ class TimedWord:
 
     ``probability`` is what the model gives the word without the prompt, as far as it can tell: the
     guard asks whether the model would have written a term untold. A model that gives none says 1.
+    ``choices`` are those behind the word's tokens, where it was written untold by a model that can
+    tell; else there are none.
     """
 
     text: str
     start_sample: int
     end_sample: int
     probability: float
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from ctranslate2.models import WhisperGenerationResult
 from faster_whisper.tokenizer import _LANGUAGE_CODES, Tokenizer
 
 from a2p_engine.batching import Batcher
+from a2p_engine.choices import Choice, choices_of
 from a2p_engine.encoders.whisper import MAX_SAMPLES
 from a2p_engine.encoders.whisper_tables import token_embeddings
 from a2p_engine.prompt import GLOSSARY, Prompt, Wording, build_prompt
@@ -40,16 +41,18 @@ class _Window(NamedTuple):
         given: tokens to go on from.
         most: tokens, those included.
         begin: where among them the transcript starts, behind the previous text.
+        weighed: whether what else might be written is asked for.
     """
 
     native: Any
     given: list[int]
     most: int
     begin: int
+    weighed: bool
 
-    def kind(self) -> tuple[int, int, int]:
+    def kind(self) -> tuple[int, int, int, bool]:
         """Windows of one kind may share a batch; CTranslate2 takes no others together."""
-        return self.native.shape[1], self.most, self.begin
+        return self.native.shape[1], self.most, self.begin, self.weighed
 
 
 class WhisperParts(Protocol):
@@ -103,8 +106,8 @@ class WhisperSpeechLLM:
             wording=self._wording,
         )
         prompt = replace(prompt, context=request.context)
-        tokens = self._generate(request, tokenizer, prompt)
-        words = self._words(request, tokenizer, tokens)
+        tokens, choices = self._generate(request, tokenizer, prompt)
+        words = self._words(request, tokenizer, tokens, choices)
         written = request.target_language if request.task == "translate" else language
         return Hypothesis(words=words, language=written, prompt=prompt)
 
@@ -125,8 +128,13 @@ class WhisperSpeechLLM:
         best, _probability = self._whisper.model.detect_language(request.encoded.native)[0][0]
         return str(best).strip("<|>")
 
-    def _generate(self, request: DecodeRequest, tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-        """Text tokens of the whole window, the committed ones first."""
+    def _generate(
+        self, request: DecodeRequest, tokenizer: Tokenizer, prompt: Prompt
+    ) -> tuple[list[int], tuple[Choice, ...]]:
+        """Text tokens of the whole window, the committed ones first.
+
+        The choices, if it was written untold, are those of the tokens behind the committed ones.
+        """
         start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         committed = tokenizer.encode(" " + request.committed) if request.committed else []
         previous = previous_text(prompt, tokenizer)
@@ -136,13 +144,18 @@ class WhisperSpeechLLM:
         # CTranslate2 leaves half of ``max_length`` to the text, forced beginning included.
         most = min(MAX_TOKENS, max(2 * text, len(previous) + len(start) + text))
         result = self._write(
-            _Window(request.encoded.native, given, most, given.index(tokenizer.sot))
+            _Window(request.encoded.native, given, most, given.index(tokenizer.sot), not previous)
         )
         unsure = not result.scores or result.scores[0] < NO_SPEECH_LOGPROB
         if result.no_speech_prob > NO_SPEECH_PROBABILITY and unsure:
-            return committed
+            return committed, ()
         # CTranslate2 gives back what follows <|notimestamps|>, the forced beginning included.
-        return [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+        tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+        if not result.logits:
+            return tokens, ()
+        fresh = slice(len(committed), len(tokens))
+        rows = [np.asarray(row) for row in result.logits[0][fresh]]
+        return tokens, choices_of(tokens[fresh], rows)
 
     def _write_all(self, windows: Sequence[_Window]) -> list[WhisperGenerationResult]:
         """Continue what is given of windows of one kind."""
@@ -156,11 +169,16 @@ class WhisperSpeechLLM:
             max_length=windows[0].most,
             return_scores=True,
             return_no_speech_prob=True,
+            return_logits_vocab=windows[0].weighed,
         )
         return results
 
     def _words(
-        self, request: DecodeRequest, tokenizer: Tokenizer, tokens: Sequence[int]
+        self,
+        request: DecodeRequest,
+        tokenizer: Tokenizer,
+        tokens: Sequence[int],
+        choices: Sequence[Choice],
     ) -> tuple[TimedWord, ...]:
         if not tokens:
             return ()
@@ -174,12 +192,16 @@ class WhisperSpeechLLM:
         boundaries = np.cumsum([0, *map(len, groups)])[:-1]  # the last group is the end marker
         starts = _token_starts(alignment.alignments, len(tokens), len(request.samples))
         probabilities = np.asarray(alignment.text_token_probs, np.float32)
+        committed = len(tokens) - len(choices)
         words = [
             TimedWord(
                 text=text,
                 start_sample=int(starts[low]),
                 end_sample=int(starts[high]),
                 probability=float(probabilities[low:high].mean()),
+                choices=tuple(choices[low - committed : high - committed])
+                if low >= committed
+                else (),
             )
             for text, (low, high) in zip(texts, itertools.pairwise(boundaries), strict=False)
         ]
@@ -225,5 +247,6 @@ def _with_punctuation(words: Sequence[TimedWord]) -> list[TimedWord]:
             start_sample=before.start_sample,
             end_sample=word.end_sample if spoken else before.end_sample,
             probability=min(before.probability, word.probability) if spoken else before.probability,
+            choices=before.choices + word.choices,
         )
     return joined

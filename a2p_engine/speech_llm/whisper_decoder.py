@@ -37,11 +37,13 @@ class Generated:
         sequences_ids: the tokens behind <|notimestamps|>, in a list of one.
         scores: log-probability of the new ones over the text's length, in a list of one.
         no_speech_prob: probability that nobody speaks.
+        logits: [vocabulary] of each of those tokens and of the end, in a list of one; or none.
     """
 
     sequences_ids: list[list[int]]
     scores: list[float]
     no_speech_prob: float
+    logits: list[list[npt.NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +87,13 @@ class WhisperDecoder:
 
     @torch.inference_mode()
     def generate(
-        self, native: Tensor, prompts: Sequence[Sequence[int]], *, max_length: int, **_: Any
+        self,
+        native: Tensor,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_length: int,
+        return_logits_vocab: bool = False,
+        **_: Any,
     ) -> list[Generated]:
         """Continue each prompt greedily.
 
@@ -94,6 +102,7 @@ class WhisperDecoder:
             prompts: tokens to go on from.
             max_length: of all tokens; CTranslate2 leaves at most half of them to the text, forced
                 beginning included, and so does this.
+            return_logits_vocab: whether the answers have logits.
         """
         rows = _Rows(self, native, prompts)
         silent = self._silence(rows, prompts)
@@ -104,6 +113,10 @@ class WhisperDecoder:
         ]
         written: list[list[int]] = [[] for _ in prompts]
         sums = [0.0] * len(prompts)
+        logits = [
+            list(row[rows.width - len(prompt) + begin - 1 : -1].cpu().numpy())
+            for row, prompt, begin in zip(rows.logits, prompts, begins, strict=True)
+        ]
         going = [at for at, limit in enumerate(limits) if limit > 0]
         while going:
             log_probs = self._allowed(rows.logits[:, -1], first=not any(written)).log_softmax(-1)
@@ -111,6 +124,8 @@ class WhisperDecoder:
             tokens = best.indices.tolist()
             for at in going:
                 sums[at] += float(best.values[at])
+                if return_logits_vocab:
+                    logits[at].append(rows.logits[at, -1].cpu().numpy())
             going = [at for at in going if tokens[at] != self._end]
             for at in going:
                 written[at].append(tokens[at])
@@ -124,9 +139,12 @@ class WhisperDecoder:
         ]
         return [
             Generated(
-                sequences_ids=[text], scores=[total / max(1, len(text))], no_speech_prob=quiet
+                sequences_ids=[text],
+                scores=[total / max(1, len(text))],
+                no_speech_prob=quiet,
+                logits=[each] if return_logits_vocab else [],
             )
-            for text, total, quiet in zip(texts, sums, silent, strict=True)
+            for text, total, quiet, each in zip(texts, sums, silent, logits, strict=True)
         ]
 
     def _silence(self, rows: _Rows, prompts: Sequence[Sequence[int]]) -> list[float]:

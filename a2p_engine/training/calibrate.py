@@ -2,8 +2,9 @@
 
 Development recordings are searched for glossaries of several sizes, of words they contain and words
 they do not. The fit maximises the likelihood of what was said among the best candidates of each
-recording, which are the only ones whose probability is ever shown: once as if nothing had been
-written yet, once with the transcript that the speech LLM makes without being told any term.
+recording, which are the only ones whose probability is ever shown: as if nothing had been written
+yet, with the transcript that the speech LLM makes without being told any term, and with what it
+might have written instead.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from a2p_engine.retriever.calibration import (
     HEARD,
     READ,
     SIEVE,
-    SPELT,
     Calibration,
+    Network,
     Weights,
     claimed,
 )
@@ -37,6 +38,7 @@ from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import CALIBRATION, Retriever
 from a2p_engine.retriever.transcript import Transcript
 from a2p_engine.speech_llm import SpeechLLM, build_speech_llm
+from a2p_engine.training.calibration_network import FIRST_INTERCEPT, Example, fit_network
 from a2p_engine.training.texts import read_lines, words_of
 from a2p_engine.transcribe import first_transcript
 from a2p_engine.types import EAGERNESS, SAMPLE_RATE_HZ, Eagerness, Term
@@ -57,36 +59,9 @@ UNFITTED = Calibration(
     sieve=Weights(
         heard=(*_FIRST_HEARD, *(0.0,) * (len(READ) + 1)), read=(*_FIRST_HEARD, *_FIRST_READ, 0)
     ),
-    final=Weights(heard=(0.0,) * (len(FINAL) + 1), read=(0.0,) * (len(FINAL) + 1)),
+    final=Network(linear=(0.0,) * (len(FINAL) + 1), hidden=(), output=()),
     thresholds=dict.fromkeys(EAGERNESS, 0.5),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """Candidates of one recording in one glossary.
-
-    Attributes:
-        size: of the glossary.
-        features: [M, F] of ``calibration.FINAL``.
-        claimed: [M, M] share of a candidate's audio that another one claims.
-        covered: [M], whether there is text.
-        spoken: [M], whether the text of the recording contains the term.
-        seconds: of the recording.
-    """
-
-    size: int
-    features: FloatArray
-    claimed: FloatArray
-    covered: BoolArray
-    spoken: BoolArray
-    seconds: float
-
-    def unread(self) -> Example:
-        """The same without any text."""
-        features = self.features.copy()
-        features[:, [FINAL.index(name) for name in (*READ, *SPELT)]] = 0
-        return replace(self, features=features, covered=np.zeros_like(self.covered))
 
 
 def calibrate(
@@ -172,7 +147,8 @@ def fit_calibration(
     # the smallest glossary will do.
     for part in ([min(sizes)], sizes):
         examples = list(_examples(retriever, fit, words[: max(part)], heard, texts, part))
-        fit = _fitted(examples)
+        fit = replace(fit, sieve=_sieve(examples))
+    fit = replace(fit, final=fit_network([v for example in examples for v in example.views()]))
     listed = ", ".join(map(str, sizes))
     source = f"{len(recordings)} development recordings, {listed} terms, seed {seed}"
     return replace(fit, thresholds=_thresholds(examples, fit, sorted(sizes)), source=source)
@@ -210,65 +186,41 @@ def _examples(
         for size in sizes:
             part = everything.part(np.flatnonzero(everything.term < size))
             found = retriever.candidates(part, index, reading, CANDIDATES)
-            described = retriever.describe(found, index, state, reading, size)
             yield Example(
                 size=size,
-                features=described.features,
+                features=retriever.describe(found, index, state, reading, size),
                 claimed=claimed(found.match.start, found.match.end + 1),
-                covered=described.covered,
                 spoken=np.array([words[number] in text for number in found.term], np.bool_),
                 seconds=listened.seconds,
             )
 
 
-def _fitted(examples: Sequence[Example]) -> Calibration:
-    unread = [example.unread() for example in examples]
-    sieve = [FINAL.index(name) for name in SIEVE]
-    heard = [FINAL.index(name) for name in HEARD]
-    silent = [n for n, name in enumerate(FINAL) if name not in (*READ, *SPELT)]
-    return Calibration(
-        sieve=Weights(
-            heard=_spread(_regress(unread, heard, shared=False), heard, sieve),
-            read=_regress(examples, sieve, shared=False),
-        ),
-        final=Weights(
-            heard=_spread(_regress(unread, silent), silent, list(range(len(FINAL)))),
-            read=_regress(examples, list(range(len(FINAL)))),
-        ),
-        thresholds=UNFITTED.thresholds,
+def _sieve(examples: Sequence[Example]) -> Weights:
+    heard = _regress(examples, HEARD)
+    return Weights(
+        heard=(*heard[:-1], *(0.0,) * len(READ), heard[-1]), read=_regress(examples, SIEVE)
     )
 
 
-def _spread(fitted: tuple[float, ...], which: list[int], names: list[int]) -> tuple[float, ...]:
-    """Weights of some features among those of ``names``; the others weigh nothing."""
-    found = dict(zip(which, fitted[:-1], strict=True))
-    return (*(found.get(number, 0.0) for number in names), fitted[-1])
-
-
-def _regress(
-    examples: Sequence[Example], which: list[int], *, shared: bool = True
-) -> tuple[float, ...]:
-    """Maximum likelihood of ``calibration.probabilities``; intercept last.
-
-    Args:
-        examples: what was said and what was not.
-        which: the features used.
-        shared: whether candidates that claim the same audio share one probability.
-    """
-    rows, claims, labels, real = _padded(examples, which)
-    flat = rows[real]
-    mean, scale = flat.mean(0), flat.std(0) + 1e-6
+def _regress(examples: Sequence[Example], names: Sequence[str]) -> tuple[float, ...]:
+    """Logistic regression on some features, candidate by candidate; intercept last."""
+    which = [FINAL.index(name) for name in names]
+    rows = torch.from_numpy(np.concatenate([e.features[:, which] for e in examples])).double()
+    labels = torch.from_numpy(np.concatenate([e.spoken for e in examples])).double()
+    mean, scale = rows.mean(0), rows.std(0) + 1e-6
     standard = (rows - mean) / scale
     weights = torch.zeros(len(which) + 1, dtype=torch.float64, requires_grad=True)
     with torch.no_grad():
-        weights[-1] = -4.0
+        weights[-1] = FIRST_INTERCEPT
     optimiser = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
         logits = standard @ weights[:-1] + weights[-1]
-        value = _surprise(logits, claims, labels, real, shared=shared) / len(examples)
-        value = value + 1e-3 * weights[:-1].square().sum()
+        value = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, labels, reduction="sum"
+        )
+        value = value / len(examples) + 1e-3 * weights[:-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -277,40 +229,6 @@ def _regress(
     raw = found[:-1] / scale
     bias = found[-1] - raw @ mean
     return tuple(round(float(weight), 5) for weight in (*raw, bias))
-
-
-def _surprise(
-    logits: Tensor, claims: Tensor, labels: Tensor, real: Tensor, *, shared: bool
-) -> Tensor:
-    """Negative log-likelihood of what was said, summed."""
-    if not shared:
-        each = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, labels, reduction="none"
-        )
-        return each[real].sum()
-    logits = logits.masked_fill(~real, -1e3).clamp(max=60)
-    top = logits.detach().amax(1, keepdim=True).clamp(min=0)
-    odds = torch.exp(logits - top)
-    rivals = (claims.double() @ odds[..., None])[..., 0]
-    probability = (odds / (torch.exp(-top) + rivals)).clamp(1e-9, 1 - 1e-9)
-    each = labels * probability.log() + (1 - labels) * (-probability).log1p()
-    return -each[real].sum()
-
-
-def _padded(examples: Sequence[Example], which: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features [E, M, F], claims [E, M, M], labels [E, M] and what of them is real [E, M]."""
-    most = max(len(example.spoken) for example in examples)
-    rows = torch.zeros(len(examples), most, len(which), dtype=torch.float64)
-    claims = torch.zeros(len(examples), most, most)
-    labels = torch.zeros(len(examples), most, dtype=torch.float64)
-    real = torch.zeros(len(examples), most, dtype=torch.bool)
-    for number, example in enumerate(examples):
-        size = len(example.spoken)
-        rows[number, :size] = torch.from_numpy(example.features[:, which])
-        claims[number, :size, :size] = torch.from_numpy(example.claimed)
-        labels[number, :size] = torch.from_numpy(example.spoken)
-        real[number, :size] = True
-    return rows, claims, labels, real
 
 
 def _thresholds(
@@ -323,7 +241,7 @@ def _thresholds(
     for example in examples:
         if example.size == middle:
             minutes += example.seconds / 60
-            logits = fit.final.logits(example.features, example.covered).astype(np.float64)
+            logits = fit.final.logits(example.features).astype(np.float64)
             odds = np.exp(np.minimum(logits, 60))
             probability = odds / (1 + example.claimed @ odds)
             best = np.argsort(-probability)[:OFFERED]

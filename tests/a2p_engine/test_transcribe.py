@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
+from a2p_engine.choices import Choice
 from a2p_engine.encoders.base import Encoded
 from a2p_engine.prompt import Prompt
 from a2p_engine.retriever.transcript import Transcript
@@ -127,3 +129,42 @@ def test_a_text_without_told_words_replaces_the_last_one() -> None:
     before = _written((" badge", 0, 9), told=["badge"])
     found = _written((" patch", 0, 9), before=before, told=["badge"])
     assert _rows(found) == [(" patch", 0, 9, False)]
+
+
+CHOICES = (Choice(1, {}, -9.0),)
+
+
+def test_what_else_might_have_been_written_is_known_from_before_the_prompt() -> None:
+    """The same word at the same place keeps it; another word, or another place, has none."""
+    first = updated(
+        None,
+        [replace(word, choices=CHOICES) for word in _words((" a", 0, 9), (" b", 9, 20))],
+        told=(),
+        samples=SECOND,
+    )
+    assert [word.choices for word in first.words] == [CHOICES, CHOICES]
+    second = _written((" a", 0, 9), (" bee", 9, 20), (" a", 30, 40), before=first, told=("bees",))
+    assert [word.choices for word in second.words] == [CHOICES, (), ()]
+
+
+def test_a_word_that_was_told_gives_way_with_its_choices() -> None:
+    """What was written before it was told stays, and so do the odds of what else might be."""
+    before = updated(
+        None,
+        [replace(word, choices=CHOICES) for word in _words((" bee", 9, 20))],
+        told=(),
+        samples=SECOND,
+    )
+    after = _written((" bees", 9, 20), before=before, told=("bees",))
+    assert [(word.text, word.choices) for word in after.words] == [(" bee", CHOICES)]
+
+
+def test_fresh_choices_replace_old_ones() -> None:
+    """A later untold text has heard more."""
+    fresh = (Choice(1, {2: -1.0}, -9.0),)
+    old, new = (
+        [replace(word, choices=choices) for word in _words((" a", 0, 9))]
+        for choices in (CHOICES, fresh)
+    )
+    before = updated(None, old, told=(), samples=SECOND)
+    assert updated(before, new, told=(), samples=SECOND).words[0].choices == fresh

@@ -17,6 +17,7 @@ from a2p_engine.retriever.calibration import (
     FINAL,
     SIEVE,
     Calibration,
+    Network,
     Weights,
     claimed,
     heard_features,
@@ -26,7 +27,11 @@ from a2p_engine.retriever.calibration import (
 
 CALIBRATION = Calibration(
     sieve=Weights(heard=(0.5,) * (len(SIEVE) + 1), read=(0.25,) * (len(SIEVE) + 1)),
-    final=Weights(heard=(-1.0,) * (len(FINAL) + 1), read=(2.0,) * (len(FINAL) + 1)),
+    final=Network(
+        linear=(-1.0,) * (len(FINAL) + 1),
+        hidden=((0.1,) * (len(FINAL) + 1), (0.2,) * (len(FINAL) + 1)),
+        output=(1.5, -0.5),
+    ),
     thresholds={"cautious": 0.6, "balanced": 0.2, "eager": 0.1},
     source="a test",
 )
@@ -97,6 +102,18 @@ def test_text_decides_which_weights_are_used() -> None:
     assert logits.tolist() == [2.0, 16.0]
 
 
+def test_a_network_is_linear_but_for_its_hidden_units() -> None:
+    """W x + v tanh(W x), each with an intercept; none of them is needed."""
+    rows = np.zeros((2, len(FINAL)), np.float32)
+    rows[1, 0] = 3.0
+    ones = (0.0,) * (len(FINAL) - 1)
+    plain = Network(linear=(2.0, *ones, -1.0), hidden=(), output=())
+    assert plain.logits(rows).tolist() == [-1.0, 5.0]
+    bent = Network(linear=(2.0, *ones, -1.0), hidden=((1.0, *ones, 0.5),), output=(4.0,))
+    expected = [-1 + 4 * np.tanh(0.5), 5 + 4 * np.tanh(3.5)]
+    assert bent.logits(rows).tolist() == pytest.approx(expected)
+
+
 def test_a_term_that_matches_nowhere_has_finite_features() -> None:
     """Neither an infinite cost nor an impossible alignment leaves the regression."""
     heard = heard_features(_floats(np.inf, 6), _ints(4, 3), _floats(0.5, 1))
@@ -122,11 +139,24 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
         Calibration.load(path)
 
 
-@pytest.mark.parametrize("part", [[1.0, 2.0], {"heard": [1.0], "read": [1.0]}, {"heard": "many"}])
+ROW = [0.0] * (len(FINAL) + 1)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        [1.0, 2.0],
+        {"linear": [1.0], "hidden": [], "output": []},
+        {"linear": ROW, "hidden": [ROW], "output": []},
+        {"linear": ROW, "hidden": [ROW[1:]], "output": [1.0]},
+        {"linear": ROW, "hidden": "many", "output": []},
+        {"linear": ROW, "hidden": [], "output": [], "other": []},
+    ],
+)
 def test_weights_that_do_not_go_with_the_features_are_an_error(
     tmp_path: Path, part: object
 ) -> None:
-    """One for each feature and an intercept."""
+    """One for each feature and an intercept, one for each hidden unit."""
     path = tmp_path / "c.json"
     CALIBRATION.save(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "final": part}))

@@ -140,7 +140,7 @@ def test_candidates_are_few_and_none_is_switched_off(
     few = retriever.candidates(heard, index, None, limit=4)
     assert len(few.term) == 4 and {0, 2} <= set(few.term.tolist())
     described = retriever.describe(few, index, state, None)
-    assert described.features.shape == (4, len(FINAL)) and not described.covered.any()
+    assert described.shape == (4, len(FINAL)) and not described[:, FINAL.index("read")].any()
     monkeypatch.setattr(retrieval, "SPOTTER_LIMIT", 0)
     monkeypatch.setattr(retrieval, "SHORTLIST", 3)
     shortlisted = retriever.step(index, retriever.start(), frames)

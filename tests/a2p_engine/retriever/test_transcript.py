@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from a2p_engine.choices import LEAST_LOG_ODDS, Choice
 from a2p_engine.retriever.transcript import (
     Reading,
     Transcript,
@@ -58,6 +59,10 @@ def _word(text: str, start: int, end: int, probability: float = 0.9) -> WrittenW
 
 def _told(text: str, start: int, end: int) -> WrittenWord:
     return WrittenWord(text, start, end, 0.9, told=True)
+
+
+def _chosen(text: str, start: int, *choices: Choice) -> WrittenWord:
+    return WrittenWord(text, start, start + 10, 0.9, choices=choices)
 
 
 def _ints(*values: int) -> npt.NDArray[np.int32]:
@@ -236,3 +241,30 @@ def test_maxima_are_those_of_numpy(values: list[float], seed: int) -> None:
     array = np.array(values, np.float32)
     expected = [array[low:high].max() for low, high in zip(start, end, strict=True)]
     assert _Maxima(array).between(start, end).tolist() == expected
+
+
+FIRST = Choice(1, {2: -3.0, 7: -1.0}, -9.0)
+SECOND = Choice(4, {5: -2.0}, -9.0)
+
+
+def test_the_odds_of_a_term_are_those_at_the_word_that_begins_there() -> None:
+    """Its best spelling counts, and a term may go on into the next word."""
+    reading = _spelling(_chosen(" a", 0, FIRST), _chosen(" b", 20, SECOND))
+    assert reading.fork([[2], [7]], 3) == -1.0
+    assert reading.fork([[1, 5]], 0) == -2.0
+    assert reading.fork([[5]], 22) == -2.0
+    assert reading.fork([[3]], 22) == -9.0
+
+
+def test_where_no_word_begins_a_term_was_hardly_meant() -> None:
+    """If it is known what might have been written at all."""
+    assert _spelling(_chosen(" a", 0, FIRST)).fork([[1]], 40) == LEAST_LOG_ODDS
+    assert _spelling(_word(" a", 0, 10)).fork([[1]], 40) is None
+    assert _spelling().fork([[1]], 40) is None
+
+
+def test_odds_are_unknown_where_the_model_was_told_or_tells_nothing() -> None:
+    """Choices end where the next word has none."""
+    reading = _spelling(_chosen(" a", 0, FIRST), _word(" b", 20, 30))
+    assert reading.fork([[4]], 20) is None
+    assert reading.fork([[1, 4]], 0) == LEAST_LOG_ODDS

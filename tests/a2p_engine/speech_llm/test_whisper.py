@@ -182,3 +182,37 @@ def test_fast_speech_has_room_for_its_words(
     )
     llm.decode(request)
     assert asked == [10 * 8 + 16]
+
+
+def test_untold_it_says_what_else_it_might_have_written(
+    encoder: WhisperEncoder, recording: Samples
+) -> None:
+    """A choice for each token; none where terms were told or the text was given."""
+    audio = recording[: 5 * HZ]
+    llm = WhisperSpeechLLM("whisper-base", encoder)
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=[],
+        committed="",
+        language="en",
+        task="transcribe",
+    )
+    words = llm.decode(request).words
+    assert len(words) > 5
+    for word in words:
+        tokens = llm.tokenize([word.text])[0]
+        assert [choice.token for choice in word.choices] == tokens
+        assert all(
+            choice.of(token) == 0 for choice, token in zip(word.choices, tokens, strict=True)
+        )
+        assert all(-12 <= choice.of(token) <= 0 for choice in word.choices for token in (0, 500))
+    first = words[0].choices[0]
+    assert any(-12 < first.of(token) < 0 for token in first.log_odds)
+    told = llm.decode(replace(request, terms=["apixaban"]))
+    assert not any(word.choices for word in told.words)
+    begun = llm.decode(replace(request, committed="".join(w.text for w in words[:3]).strip()))
+    known = [bool(word.choices) for word in begun.words]
+    assert not any(known[:3]) and all(known[3:]) and len(known) > 5
+    for word in begun.words[3:]:
+        assert all(max(choice.log_odds.values()) == 0 for choice in word.choices)

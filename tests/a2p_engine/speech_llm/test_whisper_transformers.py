@@ -78,6 +78,12 @@ def test_frames_text_times_and_language_are_the_same(
             [w.probability for w in mine.words], [w.probability for w in wanted.words], atol=1e-3
         )
         assert len(mine.words) > 3
+        chosen = [[c for w in h.words for c in w.choices] for h in (mine, wanted)]
+        assert bool(chosen[0]) == ("terms" not in change)
+        for one_choice, other_choice in zip(*chosen, strict=True):
+            assert one_choice.token == other_choice.token
+            best = max(other_choice.log_odds, key=other_choice.log_odds.__getitem__)
+            assert one_choice.of(best) == pytest.approx(other_choice.of(best), abs=0.05)
 
 
 def test_prompts_of_different_lengths_are_written_together(

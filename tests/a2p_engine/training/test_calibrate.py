@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+import torch
 
 from a2p_engine.encoders.base import Encoded
 from a2p_engine.errors import TrainingError
 from a2p_engine.manifest import Recording
 from a2p_engine.prompt import Prompt
-from a2p_engine.retriever.calibration import FINAL, SIEVE, Calibration
+from a2p_engine.retriever.calibration import FINAL, READ, Calibration
 from a2p_engine.retriever.evidence import Heard
 from a2p_engine.retriever.retriever import Retriever, RetrieverState
 from a2p_engine.retriever.spotter import Matches, PhoneIndex
@@ -60,6 +61,9 @@ class _Reading:
     def spells(self, text: str, start: int, end: int) -> bool:
         return False
 
+    def fork(self, spellings: Any, start: int) -> float:
+        return -1.0 if start // 10 in self.said else -6.0
+
 
 @dataclass
 class _Synthetic(Retriever):
@@ -68,6 +72,10 @@ class _Synthetic(Retriever):
     calibration: Calibration = UNFITTED
     searched: list[int] = field(default_factory=list)
     pool: int = 1
+    _spelt: dict[str, list[list[int]]] = field(default_factory=dict)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[1] for _ in texts]
 
     def index(self, terms: Sequence[Term]) -> Any:
         self.searched.append(len(terms))
@@ -146,33 +154,43 @@ def _fit(retriever: Retriever, decoder: _Decoder, recordings: Sequence[Recording
     )
 
 
-def _probability(fit: Calibration, *, covered: bool, **features: float) -> float:
+def _probability(fit: Calibration, **features: float) -> float:
+    features["crowd"] = np.log(SIZES[1])
     row = np.array([[features.get(name, 0.0) for name in FINAL]], np.float32)
-    row[0, FINAL.index("crowd")] = np.log(SIZES[1])
-    return float(1 / (1 + np.exp(-fit.final.logits(row, np.array([covered]))[0])))
+    return float(1 / (1 + np.exp(-fit.final.logits(row)[0])))
 
 
 def test_unread_a_good_match_is_as_probable_as_it_is_often_right(fit: Calibration) -> None:
     """Two of three words that fit were said."""
-    fits = [_probability(fit, covered=False, mean_cost=1 / n, length=n) for n in (4, 6, 8)]
+    fits = [_probability(fit, mean_cost=1 / n, length=n) for n in (4, 6, 8)]
     assert np.mean(fits) == pytest.approx(2 / 3, abs=0.12)
-    assert _probability(fit, covered=False, mean_cost=2.2, length=6) < 0.02
+    assert _probability(fit, mean_cost=2.2, length=6) < 0.02
 
 
 def test_text_tells_what_was_said_from_what_only_fits(fit: Calibration) -> None:
-    """The margin decides among good matches, and can be relied on."""
-    good = {"mean_cost": 0.2, "length": 5, "covered": True}
-    said, alike = (_probability(fit, margin=margin, **good) for margin in (8, -2))
+    """The margin decides among good matches, and can be relied on; so can the odds."""
+    read = {"mean_cost": 0.2, "length": 5, "read": 1}
+    said, alike = (_probability(fit, margin=margin, **read) for margin in (8, -2))
     assert said > 0.9 and alike < 0.1
+    for fork, margin in ((-1, 8), (-6, -2)):
+        weighed = _probability(fit, margin=margin, fork=fork, weighed=1, **read)
+        assert weighed == pytest.approx(float(margin > 0), abs=0.1)
 
 
-def test_features_of_text_weigh_nothing_where_there_is_none(fit: Calibration) -> None:
+def test_the_sieve_asks_for_no_text_where_there_is_none(fit: Calibration) -> None:
     """Which is why a candidate without text may carry any."""
-    written = ("margin", "misfit", "doubt", "rarity", "spelt")
-    for names, weights in ((SIEVE, fit.sieve.heard), (FINAL, fit.final.heard)):
-        assert len(weights) == len(names) + 1
-        assert not any(w for n, w in zip(names, weights, strict=False) if n in written)
-    assert any(fit.final.heard) and any(fit.sieve.heard)
+    heard, text = fit.sieve.heard[: -len(READ) - 1], fit.sieve.heard[-len(READ) - 1 : -1]
+    assert any(heard) and not any(text)
+
+
+def test_the_same_recordings_give_the_same_fit(
+    fit: Calibration, recordings: list[Recording]
+) -> None:
+    """Whatever was drawn before."""
+    torch.manual_seed(7)
+    again = _fit(_Synthetic(), _Decoder(), recordings)
+    assert (again.sieve, again.thresholds) == (fit.sieve, fit.thresholds)
+    assert again.final.linear == pytest.approx(fit.final.linear, abs=1e-3)
 
 
 def test_thresholds_are_the_least_that_keep_the_budget(
