@@ -1,10 +1,10 @@
 """Fit the calibration: all evidence about a term to the probability that it was spoken.
 
 Development recordings are searched for glossaries of several sizes, of words they contain and words
-they do not. The fit maximises the likelihood of what was said among the best candidates of each
-recording, which are the only ones whose probability is ever shown: as if nothing had been written
-yet, with the transcript that the speech LLM makes without being told any term, and with what it
-might have written instead.
+they do not. The fit maximises the likelihood of what was said among the best
+candidates of each recording, which are the only ones whose probability is ever shown: as if nothing
+had been written yet, with the transcript that the speech LLM makes without being told any term, and
+with what it might have written instead.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 UNITS = 16
 STEPS = 600
-EXAMPLES_PER_STEP = 96
+EXAMPLES_PER_STEP = 64
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 0.1
 FIRST_INTERCEPT = -4.0  # most candidates were not said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,13 @@ from a2p_engine.retriever.retriever import Retriever, RetrieverState
 from a2p_engine.retriever.spotter import Matches, PhoneIndex
 from a2p_engine.retriever.transcript import Transcript, WrittenWord
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
-from a2p_engine.training.calibrate import BUDGET, OFFERED, UNFITTED, fit_calibration
+from a2p_engine.training import calibration_network
+from a2p_engine.training.calibrate import (
+    BUDGET,
+    OFFERED,
+    UNFITTED,
+    fit_calibration,
+)
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
 RECORDINGS, SECONDS = 40, 3
@@ -121,6 +127,14 @@ class _Decoder:
         self.told.append(request.terms)
         word = TimedWord(text=" uh", start_sample=0, end_sample=5_000, probability=0.9)
         return Hypothesis(words=(word,), language="en", prompt=Prompt(text="", terms=(), trimmed=0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_steps() -> Iterator[None]:
+    """So little to learn takes little time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration_network, "STEPS", 200)
+        yield
 
 
 @pytest.fixture(scope="module")
