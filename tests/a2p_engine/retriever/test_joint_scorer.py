@@ -26,10 +26,10 @@ AUDIO = torch.randn(3, 12, WIDTH, generator=torch.Generator().manual_seed(5))
 class SlowScorer(TermScorer):
     """Notes its passes; the first waits until it may go on, and those told to fail do."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         torch.manual_seed(3)
-        head = fold(AttentionRetriever(AttentionConfig(width=WIDTH, heads=3)).eval())
-        super().__init__(head, TokenTable(head, torch.randn(TOKENS, WIDTH)))
+        head = fold(AttentionRetriever(AttentionConfig(width=WIDTH, heads=3)).eval()).to(device)
+        super().__init__(head, TokenTable(head, torch.randn(TOKENS, WIDTH), device=device))
         self.table.rows(np.arange(TOKENS))
         self.passes: list[int] = []
         self.gate = threading.Event()
@@ -50,11 +50,12 @@ def beside(
     joint: JointScorer, scorer: SlowScorer, hearings: Sequence[Hearing], pool: ThreadPoolExecutor
 ) -> list[Future[Tensor]]:
     """One call for each session while the pass of another one runs; returns when all wait."""
-    first = pool.submit(joint.hear, Chunk(scorer.start(), AUDIO[0], 0))
+    audio = AUDIO.to(scorer.table.queries.device)
+    first = pool.submit(joint.hear, Chunk(scorer.start(), audio[0], 0))
     until(lambda: bool(scorer.passes))
     calls = [
         pool.submit(joint.hear, Chunk(hearing, frames[:count], settled))
-        for hearing, frames, (count, settled) in zip(hearings, AUDIO, LENGTHS, strict=True)
+        for hearing, frames, (count, settled) in zip(hearings, audio, LENGTHS, strict=True)
     ]
     until(lambda: len(joint._hear._waiting) == len(hearings))
     scorer.gate.set()
@@ -62,9 +63,10 @@ def beside(
     return calls
 
 
-def test_waiting_sessions_share_a_pass_and_hear_what_each_hears_alone() -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_waiting_sessions_share_a_pass_and_hear_what_each_hears_alone(device: str) -> None:
     """Gains and what is settled are those of a pass for each."""
-    scorer, alone = SlowScorer(), SlowScorer()
+    scorer, alone = SlowScorer(device), SlowScorer(device)
     alone.gate.set()
     hearings = [scorer.start() for _ in LENGTHS]
     with ThreadPoolExecutor(4) as pool:
@@ -72,11 +74,11 @@ def test_waiting_sessions_share_a_pass_and_hear_what_each_hears_alone() -> None:
         gains = [call.result(10) for call in calls]
     assert scorer.passes == [1, 3]
     for gain, hearing, frames, (count, settled) in zip(
-        gains, hearings, AUDIO, LENGTHS, strict=True
+        gains, hearings, AUDIO.to(device), LENGTHS, strict=True
     ):
         single = alone.start()
         expected = alone.hear([Chunk(single, frames[:count], settled)])
-        torch.testing.assert_close(gain, expected, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(gain, expected, atol=2e-4 if device == "cuda" else 2e-5, rtol=0)
         assert hearing.settled_frames == single.settled_frames == settled
 
 
