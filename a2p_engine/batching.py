@@ -40,6 +40,7 @@ class Batcher(Generic[Request, Result]):
         limit: int,
         alike: Callable[[Request], Hashable] = lambda request: None,
         lanes: int = 1,
+        retry: bool = True,
     ) -> None:
         """Group calls of ``run``.
 
@@ -48,19 +49,19 @@ class Batcher(Generic[Request, Result]):
             limit: most requests in a batch.
             alike: requests of equal value may share a batch.
             lanes: batches that may run at the same time.
+            retry: whether the requests of a batch that failed are tried one by one, as the error
+                is nobody's in particular; False where a failed run may have left traces.
         """
         self._run = run
         self._limit = limit
         self._alike = alike
         self._free = lanes
+        self._retry = retry
         self._changed = threading.Condition()
         self._waiting: list[_Call[Request, Result]] = []  # oldest first, none of them taken
 
     def __call__(self, request: Request) -> Result:
-        """The request's result; raises what ``run`` raises for it.
-
-        An error of a batch is nobody's in particular, so each of its requests is tried alone.
-        """
+        """The request's result; raises what ``run`` raises for it."""
         if self._limit == 1:
             return self._run([request])[0]
         call = _Call[Request, Result](request, self._alike(request))
@@ -99,11 +100,12 @@ class Batcher(Generic[Request, Result]):
         try:
             results = self._run([call.request for call in batch])
         except BaseException as error:
-            if len(batch) == 1:
-                batch[0].error = error
+            if len(batch) > 1 and self._retry:
+                for call in batch:
+                    self._finish([call])
                 return
             for call in batch:
-                self._finish([call])
+                call.error = error
             return
         for call, result in zip(batch, results, strict=True):
             call.result.append(result)

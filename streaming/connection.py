@@ -228,11 +228,14 @@ class Connection:
         return len(data)
 
     async def _next_message(self) -> Any:
+        limit_s = self._dialect.idle_timeout_s
+        if limit_s is None:
+            return await self._socket.receive()
         try:
-            async with asyncio.timeout(self._dialect.idle_timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await self._socket.receive()
         except TimeoutError:
-            raise IdleTimeout(f"nothing came for {self._dialect.idle_timeout_s:g} s") from None
+            raise IdleTimeout(f"nothing came for {limit_s:g} s") from None
 
     def _react(self, commands: Sequence[Command], replies: Sequence[Message]) -> None:
         self._commands.extend(commands)

@@ -25,6 +25,7 @@ from streaming.glossaries.choice import Chosen, SessionGlossaries
 from streaming.live_session import LiveSession
 from streaming.operations import logs
 from streaming.operations.failures import for_log
+from streaming.operations.memory import give_back_regularly
 from streaming.operations.metrics import Gauges, Metrics
 from streaming.operations.readiness import WarmUp
 from streaming.operations.session_meter import SessionMeter
@@ -130,10 +131,10 @@ class Hub:
         return len(self._connected) + len(self._kept)
 
     async def start(self) -> None:
-        """Start the publishers, begin to warm up and to look for changed glossaries."""
+        """Start the publishers, begin to warm up and to look after glossaries and memory."""
         for publisher in self._publishers:
             await publisher.start()
-        work = (self.warm_up.run(), self.glossaries.service.follow())
+        work = (self.warm_up.run(), self.glossaries.service.follow(), give_back_regularly())
         self._background = [asyncio.create_task(each) for each in work]
 
     async def stop(self) -> None:

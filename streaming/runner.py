@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
+
 from a2p_engine import glossary
 from a2p_engine.errors import A2PError, AudioError
 from a2p_engine.types import SAMPLE_RATE_HZ, GlossaryInfo, Samples, Term
@@ -32,6 +34,8 @@ from streaming.session import SessionCore
 logger = logging.getLogger(__name__)
 
 AUDIO_SLICE_SAMPLES = samples(0.5)  # what the detector hears in one go, so that others get a turn
+MUTED_BYTES = 32_000  # of silence that is heard at once; a second of the usual format
+NO_SOUND = np.zeros(1, np.float32)
 
 Result = TypeVar("Result")
 Rejected = Sequence[tuple[str, str]]
@@ -94,9 +98,32 @@ class SessionRunner:
         Raises:
             AudioError: they cannot be decoded, nor will what follows.
         """
+        if self._muted(data):
+            return self._pass_over(data)
         # Shielded: audio that counts as taken is heard, whatever becomes of its connection.
         self._taking = asyncio.create_task(self._take(data))
         return await asyncio.shield(self._taking)
+
+    def _muted(self, data: bytes) -> bool:
+        """Whether these are zeros, as a muted microphone sends them, and nothing is under way.
+
+        They are most of what many clients send, and a task for each would cost more than they do.
+        """
+        return (
+            self._core.idle
+            and (self._taking is None or self._taking.done())
+            and not (self._core.finishing or self._decoder.blocking)
+            and not (self._receiving.locked() or self._hearing.locked())
+            and len(data) <= MUTED_BYTES
+            and data == bytes(len(data))
+            and self._core.listener.trivial(NO_SOUND)
+        )
+
+    def _pass_over(self, data: bytes) -> float:
+        audio = self._decoder.decode(data)
+        self._arrived(audio)
+        self._tell(self._core.receive_audio(audio))
+        return len(audio) / SAMPLE_RATE_HZ
 
     async def _take(self, data: bytes) -> float:
         async with self._receiving:
@@ -106,9 +133,12 @@ class SessionRunner:
             await self._receive(audio)
             return len(audio) / SAMPLE_RATE_HZ
 
-    async def _receive(self, audio: Samples) -> None:
+    def _arrived(self, audio: Samples) -> None:
         self._meter.audio_arrived(len(audio))
         self._clock.advance(len(audio), time.monotonic())
+
+    async def _receive(self, audio: Samples) -> None:
+        self._arrived(audio)
         for at in range(0, len(audio), AUDIO_SLICE_SAMPLES):
             piece = audio[at : at + AUDIO_SLICE_SAMPLES]
             await self._hear(piece)
@@ -333,5 +363,6 @@ class SessionRunner:
             self._publish(event)
             if not (self._ending and isinstance(event, SessionEnded)):
                 self._emit(event)
-        self._wake.set()
+        if self._core.ready or self._core.ended:
+            self._wake.set()
         self._reconsider()

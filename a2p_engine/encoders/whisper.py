@@ -13,6 +13,7 @@ from faster_whisper import WhisperModel
 from a2p_engine.batching import Batcher
 from a2p_engine.encoders.base import Device, Encoded
 from a2p_engine.errors import AudioError, ModelError
+from a2p_engine.kernel_memory import bound_kernels
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 # Whisper sees 30 s at most. A window that ends in mid-speech makes the decoder loop; two seconds of
@@ -63,6 +64,7 @@ class WhisperEncoder:
             device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
         if compute_type == "default":
             compute_type = "int8" if device == "cpu" else "float16"
+        bound_kernels()
         try:
             self.model = WhisperModel(
                 str(directory),

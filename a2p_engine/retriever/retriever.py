@@ -42,6 +42,7 @@ from a2p_engine.retriever.evidence import (
 from a2p_engine.retriever.folded import FoldedHead, fold
 from a2p_engine.retriever.glossary_index import GlossaryIndex, Section
 from a2p_engine.retriever.index_file import Vocabulary
+from a2p_engine.retriever.joint_scorer import JointScorer
 from a2p_engine.retriever.phoneme_ctc import BOUNDARY, PhonemeCTC, with_boundaries
 from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.spotter import (
@@ -137,7 +138,7 @@ class Retriever:
         self._device = torch.device(device)
         head = head.to(self._device)
         self.table = TokenTable(head, embeddings, device=self._device)
-        self._scorer = TermScorer(head, self.table)
+        self._scorer = JointScorer(TermScorer(head, self.table))
         self._ctc = ctc
         self.pool = ctc.config.pool  # encoder frames to one frame of the stages
         self.calibration = calibration
@@ -439,7 +440,7 @@ class Retriever:
 
     def _scores(self, index: GlossaryIndex, state: RetrieverState, chunk: Chunk) -> Tensor:
         """[N] of the A2P head; what is as long as the glossary is allocated once a segment."""
-        state.gain = self._scorer.hear([chunk], state.gain)
+        state.gain = self._scorer.hear(chunk, state.gain)
         if state.scores is None or state.scores.shape[1] != index.numbers:
             state.scores = state.gain.new_empty(1, index.numbers)
         return index.scores(state.gain, state.scores)[0]

@@ -19,6 +19,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from a2p_engine import models
 from a2p_engine.encoders.base import Device
 from a2p_engine.errors import ModelError
+from a2p_engine.kernel_memory import bound_kernels
 
 ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 # What is not quantised: the retriever hears through the encoder, and logits need their digits.
@@ -84,6 +85,7 @@ def load_pretrained(
     options: dict[str, Any] = {"dtype": choose_dtype(where)}
     if four_bit:
         options |= {"quantization_config": _four_bit(where), "device_map": {"": where}}
+    bound_kernels()
     try:
         model, found = library.from_pretrained(
             directory,

@@ -79,8 +79,11 @@ def serve(
     numbers = counts("sessions", sessions)
     if min(numbers) < 1:
         raise InputError(f"--sessions {min(numbers)}: takes 1 or more")
-    if url is not None and (idle or soak or glossary or workers):
-        raise InputError("--url: --idle, --soak, --glossary and --workers need a server of its own")
+    if url is not None and (idle or soak or glossary or workers or admission == "measured"):
+        raise InputError(
+            "--url: --idle, --soak, --glossary, --workers and --admission measured need a server "
+            "of its own"
+        )
     if picture is not None:
         plotting(picture, "streaming.bench.picture")
     recordings = [] if idle else _recordings(manifest)

@@ -35,6 +35,8 @@ class SileroDetector:
 
     def __call__(self, frames: Samples) -> list[float]:
         """See ``VoiceActivityDetector``."""
+        if self.trivial(frames):
+            return [0.0] * len(frames)
         sound = [bool(frame.any()) for frame in frames]
         if all(sound):
             self._zeros = 0

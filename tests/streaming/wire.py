@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from tests.streaming.conftest import Serving
+
 Message = dict[str, Any]
+
+STOP: Message = {"type": "stop"}
 
 
 class Client:
@@ -58,3 +62,17 @@ async def connect(url: str, **options: Any) -> AsyncIterator[Client]:
     """Connect; leaving the block closes the connection."""
     async with websockets.connect(url, compression=None, **options) as socket:
         yield Client(socket)
+
+
+@asynccontextmanager
+async def client_of(serving: Serving, **settings: Any) -> AsyncIterator[Client]:
+    """A client of a server of its own."""
+    async with serving(**settings) as server, connect(server.ws_url) as client:
+        yield client
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that takes moments."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ from typing import Any
 import pytest
 
 from streaming.bench.levels import Level, Load
-from streaming.cli import bench_serve, main
+from streaming.cli import bench_serve, local_server, main
+from streaming.cli.local_server import Local
+from streaming.settings import ServerSettings, named_glossary
 
 
 @pytest.mark.parametrize(
@@ -20,6 +25,7 @@ from streaming.cli import bench_serve, main
         (["--sessions", "x"], "--sessions x: takes whole numbers separated by commas"),
         (["--url", "ws://h/ws", "--idle", "3"], "need a server of its own"),
         (["--url", "ws://h/ws", "--workers", "3"], "need a server of its own"),
+        (["--url", "ws://h/ws", "--admission", "measured"], "need a server of its own"),
         (["--picture", "/missing/a.png"], "cannot write /missing/a.png: there is no such"),
         (["--manifest", "/missing.jsonl"], "cannot read manifest /missing.jsonl"),
     ],
@@ -62,6 +68,40 @@ def test_capacity_and_json(
     assert report["load"] == asdict(Load())
     assert "capacity: 4 sessions" in captured.err and "final p50" in captured.err
     assert picture.stat().st_size > 1000
+
+
+def test_glossary_and_admission_reach_the_server_and_the_clients(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The server offers the file under its name and may refuse; clients ask for that name."""
+    terms = tmp_path / "ward.txt"
+    terms.write_text("apixaban\n")
+    chosen: list[ServerSettings] = []
+    loads: list[Load] = []
+
+    @contextmanager
+    def local(options: Sequence[str]) -> Iterator[Local]:
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        name, path = named_glossary(given["--glossary"])
+        config = Path(given["--config"])
+        chosen.append(ServerSettings.load(config, glossaries={name: path}))
+        yield Local("ws://unused/ws", os.getpid())
+
+    async def rising(
+        _url: str, _meter: Any, _speech: Any, _numbers: Any, load: Load, _bound: Any
+    ) -> list[Level]:
+        loads.append(load)
+        return [_level(1, 0.8)]
+
+    monkeypatch.setattr(local_server, "local_process", local)
+    monkeypatch.setattr(bench_serve, "_levels", rising)
+    options = ["--glossary", str(terms), "--admission", "measured", "--json"]
+    assert main(["bench", "serve", *options]) == 0
+    (settings,), (load,) = chosen, loads
+    assert settings.admission == "measured"
+    assert (settings.glossaries, load.glossary) == ({"ward": terms}, "ward")
+    report = json.loads(capsys.readouterr().out)
+    assert (report["admission"], report["glossary"]) == ("measured", "ward.txt")
 
 
 @pytest.mark.parametrize("speech", [[], ["--manifest", "{manifest}"]])
