@@ -31,6 +31,7 @@ from a2p_engine.training.calibrate import (
     UNFITTED,
     fit_calibration,
 )
+from a2p_engine.training.calibration_network import Example
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
 RECORDINGS, SECONDS = 40, 3
@@ -168,27 +169,52 @@ def _fit(retriever: Retriever, decoder: _Decoder, recordings: Sequence[Recording
     )
 
 
-def _probability(fit: Calibration, **features: float) -> float:
-    features["crowd"] = np.log(SIZES[1])
-    row = np.array([[features.get(name, 0.0) for name in FINAL]], np.float32)
-    return float(1 / (1 + np.exp(-fit.final.logits(row)[0])))
+def _shown(fit: Calibration, transcript: Transcript | None) -> tuple[list[float], ...]:
+    """Probabilities of what was said, of what only fits, and of all else, over all recordings."""
+    retriever = _Synthetic(calibration=fit)
+    index = retriever.index([Term(text=word) for word in WORDS[: SIZES[1]]])
+    groups: tuple[list[float], ...] = ([], [], [])
+    for number in range(RECORDINGS):
+        frames = np.full((1, 1), number, np.float32)
+        found = retriever.step(index, retriever.start(), frames, transcript)
+        alike = (2 * number + 2) % (2 * RECORDINGS)
+        for term, probability in zip(found.term, found.probability.tolist(), strict=True):
+            kind = 0 if term in (2 * number, 2 * number + 1) else 1 if term == alike else 2
+            groups[kind].append(probability)
+    return groups
 
 
 def test_unread_a_good_match_is_as_probable_as_it_is_often_right(fit: Calibration) -> None:
     """Two of three words that fit were said."""
-    fits = [_probability(fit, mean_cost=1 / n, length=n) for n in (4, 6, 8)]
-    assert np.mean(fits) == pytest.approx(2 / 3, abs=0.12)
-    assert _probability(fit, mean_cost=2.2, length=6) < 0.02
+    said, alike, other = _shown(fit, None)
+    assert np.mean([*said, *alike]) == pytest.approx(2 / 3, abs=0.12)
+    assert np.mean(said) == pytest.approx(np.mean(alike), abs=0.12)
+    assert np.mean(other) < 0.02
 
 
 def test_text_tells_what_was_said_from_what_only_fits(fit: Calibration) -> None:
-    """The margin decides among good matches, and can be relied on; so can the odds."""
-    read = {"mean_cost": 0.2, "length": 5, "read": 1}
-    said, alike = (_probability(fit, margin=margin, **read) for margin in (8, -2))
-    assert said > 0.9 and alike < 0.1
-    for fork, margin in ((-1, 8), (-6, -2)):
-        weighed = _probability(fit, margin=margin, fork=fork, weighed=1, **read)
-        assert weighed == pytest.approx(float(margin > 0), abs=0.1)
+    """The margin and the odds decide among good matches, and can be relied on."""
+    said, alike, other = _shown(fit, WRITTEN)
+    assert np.mean(said) > 0.9
+    assert max(np.mean(alike), np.mean(other)) < 0.1
+
+
+def test_the_network_learns_to_do_without_what_is_not_known() -> None:
+    """Each example is seen as it is, without the odds, and without any text."""
+    example = Example(
+        size=10,
+        features=np.ones((2, len(FINAL)), np.float32),
+        claimed=np.eye(2, dtype=np.float32),
+        spoken=np.array([True, False]),
+        seconds=1.0,
+    )
+    whole, unweighed, unread = (
+        {name for name, value in zip(FINAL, view.features[0], strict=True) if value}
+        for view in example.views()
+    )
+    assert whole == set(FINAL)
+    assert whole - unweighed == {"fork", "weighed"}
+    assert whole - unread == {*READ, "spelt", "fork", "read", "weighed"}
 
 
 def test_the_sieve_asks_for_no_text_where_there_is_none(fit: Calibration) -> None:
