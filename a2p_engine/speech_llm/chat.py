@@ -4,10 +4,11 @@ A conversation is text before the audio, the audio, and text behind it that ends
 begins to answer. What of it need not be read again:
 
 - the text before the audio is read once for all ticks and sessions;
-- audio is read once per tick. It cannot be kept for the next tick: these encoders hear the whole
-  window, so with more audio every frame is another one;
+- audio is read once, but for its end: these encoders hear the whole window, so that with more audio
+  every frame is another one. What is older than a look-ahead stays as it was first heard, until a
+  final, which reads all of it anew;
 - decodings of one tick that differ in their terms, as the guard asks for, share both. Where a
-  family tells terms before the audio they share neither, and what is told is read with the audio.
+  family tells terms before the audio, what is told is read with the audio whenever it changes.
 
 Committed text is the beginning of the answer, so the answer cannot contradict it. A word's
 probability is that of the model that was told no terms: the text is read once more after the same
@@ -18,9 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from a2p_engine.batching import Batcher
 from a2p_engine.encoders.base import AudioEmbeddings
@@ -182,20 +185,25 @@ class AudioChat:
         )
         if fresh:
             beginnings = [self._beginning(row) for row in fresh]
-            pieces = [
-                row.audio.rows
-                if past.length
-                else torch.cat([self._decoder.embed(row.before), row.audio.rows])
-                for row, past in zip(fresh, beginnings, strict=True)
-            ]
+            pieces = [self._unread(*each) for each in zip(fresh, beginnings, strict=True)]
             read = self._decoder.read(beginnings, pieces)
             for row, past in zip(fresh, read, strict=True):
                 row.audio.kept[row.before] = past
         return [row.audio.kept[row.before] for row in rows]
 
+    def _unread(self, row: _Row, past: Past) -> Tensor:
+        """[T, D] of what stands before the audio and of the audio, but for what was read."""
+        if not past.length:
+            return torch.cat([self._decoder.embed(row.before), row.audio.rows])
+        rows: Tensor = row.audio.rows[past.length - len(row.before) :]
+        return rows
+
     def _beginning(self, row: _Row) -> Past:
-        """What was read before the audio; nothing where terms in it make it this row's own."""
+        """What was read before, settled audio included; nothing where terms in it are new."""
         tokens = row.before
+        if (read := row.audio.earlier.pop(tokens, None)) is not None:
+            self._decoder.trace.reused_tokens += len(tokens) + row.audio.settled
+            return cast("Past", read).up_to(len(tokens) + row.audio.settled)
         if tokens != row.shared:
             return Past()
         if tokens in self._beginnings:

@@ -32,6 +32,11 @@ class Past:
     layers: tuple[tuple[Tensor, Tensor], ...] = ()
     length: int = 0
 
+    def up_to(self, length: int) -> Past:
+        """What it had read at an earlier position."""
+        kept = tuple((keys[:, :length], values[:, :length]) for keys, values in self.layers)
+        return Past(kept, length)
+
 
 class _Rows:
     """Rows in one cache, each aligned to the right; what is left of them is masked."""

@@ -79,6 +79,17 @@ def test_the_encoder_of_a_split_hears_what_the_whole_model_hears(
     assert "--force" in capsys.readouterr().err
 
 
+def test_what_is_neither_a_directory_nor_a_repository_is_not_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt path is called one, and nobody is told to fetch it from the hub."""
+    for name in (str(tmp_path / "nowhere"), "no such thing"):
+        assert main(["split", "qwen2-audio", name, "--out", str(tmp_path / "none")]) == 1
+        said = capsys.readouterr().err
+        assert f"{name} is neither a directory nor the name of a repository" in said
+        assert "hf download" not in said
+
+
 def test_the_published_split_is_read_without_running_its_code(
     model: Qwen2AudioForConditionalGeneration, tmp_path: Path
 ) -> None:
