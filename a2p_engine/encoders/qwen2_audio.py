@@ -112,14 +112,15 @@ class Qwen2AudioEncoder:
         """Log-mel spectrograms [B, mels, 100 a second], silence behind each window."""
         length = min(frames * HOP_SAMPLES + SILENCE_SAMPLES, self.max_samples)
         padded = [np.pad(window, (0, length - len(window))) for window in windows]
+        weight = self._tower.conv1.weight
         found = self._features(
             padded,
             sampling_rate=SAMPLE_RATE_HZ,
             padding="longest",
             truncation=False,
             return_tensors="pt",
+            device=str(weight.device),
         )
-        weight = self._tower.conv1.weight
         mel: Tensor = found["input_features"].to(weight.device, weight.dtype)
         return mel
 

@@ -98,6 +98,7 @@ class Qwen3ASREncoder:
             padding="longest",
             return_attention_mask=True,
             return_tensors="pt",
+            device=str(self._model.audio_tower.conv2d1.weight.device),
         )
         return found["input_features"][0], found["attention_mask"][0]
 

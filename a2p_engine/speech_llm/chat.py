@@ -17,19 +17,26 @@ audio and the untold question, which costs one pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from a2p_engine.batching import Batcher
 from a2p_engine.encoders.base import AudioEmbeddings
-from a2p_engine.speech_llm.base import TimedWord
+from a2p_engine.errors import ModelError
+from a2p_engine.prompt import Prompt, Wording, build_prompt
+from a2p_engine.speech_llm.base import DecodeRequest, TimedWord
 from a2p_engine.speech_llm.greedy import GreedyDecoder, Past
+from a2p_engine.speech_llm.pretrained import end_tokens
 from a2p_engine.speech_llm.words import split_words, spread_words
+from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 # Fast speech is about 5 tokens a second; more than this is a loop.
@@ -96,6 +103,39 @@ class AudioChat:
         self._beginnings: dict[tuple[int, ...], Past] = {}
         self._answer = Batcher(self._answers, limit=batch_rows)
 
+    @classmethod
+    def of(
+        cls, model: PreTrainedModel, tokenizer: Tokenizer, *, end: str, trace: Trace
+    ) -> AudioChat:
+        """Around a loaded model.
+
+        Args:
+            model: the whole of it.
+            tokenizer: its tokenizer.
+            end: name of the token that ends an answer.
+            trace: counts what is done.
+
+        Raises:
+            ModelError: the tokenizer is not of this model.
+        """
+        config: Any = model.config.get_text_config(decoder=True)
+        decoder = GreedyDecoder(
+            model,
+            end_tokens=end_tokens(model, tokenizer, end),
+            logits_scaling=getattr(config, "logits_scaling", 1.0),
+            trace=trace,
+        )
+        return cls(decoder, tokenizer, context_tokens=config.max_position_embeddings)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """See ``SpeechLLM.tokenize``; without the leading blank, as published heads want it."""
+        bare = [text.removeprefix(" ") for text in texts]
+        return [item.ids for item in self._tokenizer.encode_batch(bare, add_special_tokens=False)]
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """See ``SpeechLLM.token_embeddings``."""
+        return self._decoder.token_embeddings()
+
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text; names of special tokens in it become those."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -106,10 +146,40 @@ class AudioChat:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
-    def budget_tokens(self, conversation: Conversation, samples: Samples, frames: int) -> int:
-        """Tokens that the context has left for terms."""
-        fixed = len(self.tokens(conversation.shared)) + len(self.tokens(conversation.untold))
-        return max(0, self._context_tokens - fixed - frames - answer_tokens(samples))
+    def answer(
+        self,
+        request: DecodeRequest,
+        audio: AudioEmbeddings,
+        ask: Callable[[str], Conversation],
+        wording: Wording,
+        *,
+        sources: Sequence[str] = (),
+    ) -> tuple[tuple[TimedWord, ...], Prompt]:
+        """Words of a window, written with as many terms as the context has room for.
+
+        Args:
+            request: the window.
+            audio: the encoder's pass over it.
+            ask: the conversation with what is told of terms, which may be nothing.
+            wording: how the model is told of terms.
+            sources: the terms as they are said, where it takes pairs.
+        """
+        untold = self._length(ask(""))
+        room = self._context_tokens - untold - len(audio.rows) - answer_tokens(request.samples)
+        prompt = build_prompt(
+            request.terms,
+            budget_tokens=max(0, room),
+            count_tokens=lambda text: self._length(ask(text)) - untold,
+            wording=wording,
+            sources=sources,
+        )
+        words = self.write(
+            audio, ask(prompt.text), samples=request.samples, committed=request.committed
+        )
+        return words, prompt
+
+    def _length(self, conversation: Conversation) -> int:
+        return len(self.tokens(conversation.before)) + len(self.tokens(conversation.told))
 
     def write(
         self,
@@ -212,6 +282,17 @@ class AudioChat:
             read = self._decoder.read([Past()], [self._decoder.embed(tokens)])
             self._beginnings[tokens] = read[0]
         return self._beginnings[tokens]
+
+
+def heard(request: DecodeRequest, name: str) -> AudioEmbeddings:
+    """What the model's own encoder made of a window.
+
+    Raises:
+        ModelError: it was encoded by another model.
+    """
+    if not isinstance(request.encoded.native, AudioEmbeddings):
+        raise ModelError(f"{name} decodes from its own encoder only")
+    return request.encoded.native
 
 
 def answer_tokens(samples: Samples) -> int:

@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -119,6 +121,11 @@ class GreedyDecoder:
         """Where it computes."""
         device: torch.device = self._embeddings.weight.device
         return device
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """The token embedding table, float32 [V, D]."""
+        table: npt.NDArray[np.float32] = self._embeddings.weight.detach().float().cpu().numpy()
+        return table
 
     @torch.inference_mode()
     def embed(self, tokens: Sequence[int]) -> Tensor:
