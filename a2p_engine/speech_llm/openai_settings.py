@@ -73,7 +73,7 @@ class OpenAISettings(BaseModel):
         except ValueError:  # of the name, or of a port that is no number
             sound = False
         if not sound:
-            raise ValueError("its host or its port is none")
+            raise ValueError("it names no valid host and port")
         return url.rstrip("/")
 
     @field_validator("api_key")
