@@ -49,3 +49,6 @@ def qwen2_audio(
         directory = find_pretrained(directory.name, checkpoint)
     for name, count in parts.split(directory, out, overwrite=force).items():
         note(f"{out / name}.safetensors: {count / 1e6:,.1f} M numbers")
+    for name in parts.COPIED:
+        if not (out / name).exists():
+            note(f"{out / name} is missing: frames and training need Qwen2-Audio's")
