@@ -13,7 +13,7 @@ import torch
 from a2p_engine.types import Samples
 
 Device = Literal["cpu", "cuda", "auto"]
-# A row this far from the end of the audio has heard what matters to it.
+# What more audio does to a row this far from its end is left out until a final; docs/models.md.
 LOOK_AHEAD_S = 2
 
 
