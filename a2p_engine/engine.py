@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from a2p_engine.encoders import Device, Encoder
-from a2p_engine.encoders.base import Encoded
+from a2p_engine.encoders.base import Encoded, going_on
 from a2p_engine.errors import InputError, ModelError, UnknownSession
 from a2p_engine.guard import Ear, Guard
 from a2p_engine.retriever.glossary_index import GlossaryIndex
@@ -88,6 +88,7 @@ class _Segment:
     start_sample: int
     offering: Offering
     guard: Guard = field(default_factory=Guard)
+    encoded: Encoded | None = None  # of the latest step
     retrieval: RetrieverState | None = None
     chunks: list[Samples] = field(default_factory=list)
     words: tuple[TimedWord, ...] = ()  # of the latest step
@@ -317,7 +318,8 @@ class Engine:
         timings_ms: dict[str, float] = {}
         segment = self._open_segment(session, request)
         with _timed(timings_ms, "encode"):
-            encoded = self._encoder.encode(segment.samples())
+            heard = self._encoder.encode(segment.samples())
+            segment.encoded = encoded = going_on(heard, segment.encoded, final=request.final)
         untold = self._write_untold(session, segment, request, encoded, timings_ms)
         with _timed(timings_ms, "retrieve"):
             offered = self._retrieve(session, segment, encoded.frames, request.committed)

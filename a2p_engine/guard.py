@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 
-from a2p_engine.prompt import HEADING
+from a2p_engine.prompt import JOINT, PAIRED, Prompt
 from a2p_engine.retriever.evidence import Fit
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.retriever import Retriever, RetrieverState
@@ -61,6 +61,9 @@ STRANGER_BY = 0.1
 STRANGE_WORDS = 3
 # This many prompted terms in a row, in the prompt's order, are the prompt and not speech.
 ECHO_TERMS = 3
+# A sentence of the prompt's own of so many words is the prompt wherever it stands, a shorter one
+# at the beginning.
+ECHO_WORDS = 4
 
 Span = tuple[int, int]  # samples in the segment
 Decode = Callable[[Sequence[Candidate]], Hypothesis]
@@ -319,17 +322,20 @@ def recites(hypothesis: Hypothesis) -> bool:
     if not hypothesis.prompt.terms:
         return False
     text = "".join(word.text for word in hypothesis.words)
-    return echoes(text, hypothesis.prompt.terms) or loops(text)
+    return echoes(text, hypothesis.prompt) or loops(text)
 
 
-def echoes(text: str, terms: Sequence[str]) -> bool:
-    """Whether a text recites a prompt's terms instead of the audio."""
-    said = text.casefold()
-    if said.strip().startswith(f"{HEADING.casefold()}:"):
-        return True
-    names = [term.casefold() for term in terms]
-    runs = (names[i : i + ECHO_TERMS] for i in range(len(names) - ECHO_TERMS + 1))
-    return any(", ".join(run) in said for run in runs)
+def echoes(text: str, prompt: Prompt) -> bool:
+    """Whether a text recites its prompt instead of the audio: terms in a row, pairs, own words."""
+    said = text.casefold().strip()
+    told = [item.casefold() for item in prompt.told]
+    runs = [JOINT.join(told[i : i + ECHO_TERMS]) for i in range(len(told) - ECHO_TERMS + 1)]
+    paired = [item for item in told if PAIRED in item and item not in prompt.terms]
+    sentences = [each for each in prompt.opening.casefold().split(". ") if each]
+    own = [sentence for sentence in sentences if len(sentence.split()) >= ECHO_WORDS]
+    return any(part in said for part in [*runs, *paired, *own]) or any(
+        said.startswith(sentence) for sentence in sentences
+    )
 
 
 def loops(text: str) -> bool:

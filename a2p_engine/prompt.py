@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 HEADING = "Glossary"
+JOINT = ", "  # between two terms
+PAIRED = ": "  # between a term and its translation
 
 # Terms, most probable first, to the text that tells a model of them.
 Wording = Callable[[Sequence[str]], str]
@@ -23,7 +25,7 @@ class PromptTemplate:
 
     opening: str = ""
     closing: str = ""
-    joint: str = ", "
+    joint: str = JOINT
 
     def __call__(self, terms: Sequence[str]) -> str:
         """The text with these terms."""
@@ -44,13 +46,20 @@ class Prompt:
         text: the prompt's text, empty when there is nothing to tell.
         terms: the terms it names, as they are to be written, most probable first.
         trimmed: number of terms that found no room.
+        told: the same terms as the text tells of them: as they are, or as pairs.
         context: what was written before, told apart from the terms.
     """
 
     text: str
     terms: tuple[str, ...]
     trimmed: int
+    told: tuple[str, ...] = ()
     context: str = ""
+
+    @property
+    def opening(self) -> str:
+        """What stands before the first term."""
+        return self.text.rpartition(JOINT.join(self.told))[0].strip() if self.told else ""
 
 
 def build_prompt(
@@ -75,13 +84,18 @@ def build_prompt(
     for count in range(len(told), 0, -1):
         text = wording(told[:count])
         if count_tokens(text) <= budget_tokens:
-            return Prompt(text=text, terms=tuple(terms[:count]), trimmed=len(terms) - count)
+            return Prompt(
+                text=text,
+                terms=tuple(terms[:count]),
+                trimmed=len(terms) - count,
+                told=tuple(told[:count]),
+            )
     return Prompt(text="", terms=(), trimmed=len(terms))
 
 
 def pairs(sources: Sequence[str], targets: Sequence[str]) -> list[str]:
     """Each term of a bilingual glossary as a translator is told of it."""
     return [
-        target if source == target else f"{source}: {target}"
+        target if source == target else f"{source}{PAIRED}{target}"
         for source, target in zip(sources, targets, strict=True)
     ]

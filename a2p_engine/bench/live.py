@@ -2,7 +2,8 @@
 
 What a tick costs depends on shapes, not on what the numbers say, but for the length of the text;
 that is fixed here. Each session has an open segment of so many seconds: it is encoded, a glossary
-is scored on half a second of new frames, the audio is read, and so many tokens are written.
+is scored on half a second of new frames, what is not settled of the audio is read, and so many
+tokens are written. A final reads all of the audio.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from a2p_engine.speech_llm.shapes import Shape, encode_qwen2_audio
 from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
-STEPS = ("encode", "score", "prefill", "decode", "tick")
+STEPS = ("encode", "score", "prefill", "decode", "tick", "final")
 Progress = Callable[[str], None]
 
 
@@ -72,7 +73,7 @@ class Row:
     Attributes:
         sessions: B.
         steps: times of each of ``STEPS``, for all sessions together.
-        per_tick: what was encoded, read and written in one tick, of all sessions.
+        per_tick: what was encoded, read and written in one tick, of all sessions; no final.
         peak_bytes: most memory of the device in use; None on CPU.
     """
 
@@ -171,26 +172,36 @@ class _Live:
         self._question = self._decoder.embed(range(planning.QUESTION_TOKENS))
         beginning = self._decoder.embed(range(planning.BEFORE_TOKENS))
         self._beginning = self._decoder.read([Past()], [beginning])[0]
+        self._frames_per_s = shape.frames_per_s
 
     def measure(self, sessions: int) -> Row:
-        """Time the steps of a tick, each for itself and all together."""
+        """Time the steps of a tick, each for itself and all together, and a final."""
         machine.peak_device_bytes(self._clock.device)
         windows = _windows(sessions, self._options)
         scored = Ticks(self._stage, sessions=sessions, settled=planning.TICK_FRAMES)
         audio = self._encode(windows)
-        pasts = self._prefill(audio)
+        begun = [self._beginning] * sessions
+        settled = planning.settled_rows(len(audio[0]), self._frames_per_s)
+        heard = self._prefill(begun, [rows[:settled] for rows in audio]) if settled else begun
+        pasts = self._prefill(heard, [rows[settled:] for rows in audio])
 
         def tick(number: int) -> None:
             rows = self._encode(windows)
             scored(number)
-            self._decode(self._prefill(rows))
+            self._decode(self._prefill(heard, [row[settled:] for row in rows]))
+
+        def final(number: int) -> None:
+            rows = self._encode(windows)
+            scored(number)
+            self._decode(self._prefill(begun, rows))
 
         work: dict[str, Callable[[int], object]] = {
             "encode": lambda number: self._encode(windows),
             "score": scored,
-            "prefill": lambda number: self._prefill(audio),
+            "prefill": lambda number: self._prefill(heard, [rows[settled:] for rows in audio]),
             "decode": lambda number: self._decode(pasts),
             "tick": tick,
+            "final": final,
         }
         repeat = self._options.repeat
         steps = {name: self._clock.time(work[name], repeat, after=scored.forget) for name in STEPS}
@@ -207,8 +218,8 @@ class _Live:
         parts = [windows[at : at + BATCH_ROWS] for at in range(0, len(windows), BATCH_ROWS)]
         return [row for part in parts for row in self._encoder.encode_batch(part)]
 
-    def _prefill(self, audio: Sequence[torch.Tensor]) -> list[Past]:
-        return self._decoder.read([self._beginning] * len(audio), audio)
+    def _prefill(self, pasts: Sequence[Past], audio: Sequence[torch.Tensor]) -> list[Past]:
+        return self._decoder.read(pasts, audio)
 
     def _decode(self, pasts: Sequence[Past]) -> list[list[int]]:
         count = len(pasts)

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
 from a2p_engine.batching import Batcher
-from a2p_engine.encoders.base import AudioEmbeddings, Encoded
+from a2p_engine.encoders.base import LOOK_AHEAD_S, AudioEmbeddings, Encoded
 from a2p_engine.errors import AudioError
 from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
@@ -25,6 +25,7 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 FFT_SAMPLES, WINDOW_SAMPLES, MEL_HOP_SAMPLES = 512, 400, 160
 # Spectra are stacked in pairs, and the projector makes one of five.
 HOP_SAMPLES = 10 * MEL_HOP_SAMPLES
+OPEN_ROWS = LOOK_AHEAD_S * SAMPLE_RATE_HZ // HOP_SAMPLES
 MAX_SAMPLES = 30 * SAMPLE_RATE_HZ
 # Sessions that wait for each other.
 BATCH_ROWS = 8
@@ -72,7 +73,7 @@ class GraniteSpeechEncoder:
             )
         rows = self._encode(samples)
         frames = rows[: -(-len(samples) // HOP_SAMPLES)].float().cpu().numpy()
-        return Encoded(frames=frames, native=AudioEmbeddings(rows))
+        return Encoded(frames=frames, native=AudioEmbeddings(rows, OPEN_ROWS))
 
     @torch.inference_mode()
     def encode_batch(self, windows: Sequence[Samples]) -> list[Tensor]:

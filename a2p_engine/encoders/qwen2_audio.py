@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import WhisperFeatureExtractor
 
 from a2p_engine.batching import Batcher
-from a2p_engine.encoders.base import AudioEmbeddings, Device, Encoded
+from a2p_engine.encoders.base import LOOK_AHEAD_S, AudioEmbeddings, Device, Encoded
 from a2p_engine.encoders.whisper_tower import tower_states
 from a2p_engine.errors import AudioError
 from a2p_engine.trace import Trace
@@ -29,6 +29,7 @@ MEL_HOP_SAMPLES = SAMPLE_RATE_HZ // 100
 HOP_SAMPLES = 4 * MEL_HOP_SAMPLES
 # The last state sees one spectrum, 200 samples to each side, behind the audio.
 SILENCE_SAMPLES = HOP_SAMPLES
+OPEN_ROWS = LOOK_AHEAD_S * SAMPLE_RATE_HZ // HOP_SAMPLES
 # Windows encoded together.
 BATCH_ROWS = 8
 
@@ -67,7 +68,7 @@ class Qwen2AudioEncoder:
         self._check(samples)
         rows = self._encode(samples)
         frames = rows.float().cpu().numpy()
-        return Encoded(frames=frames, native=AudioEmbeddings(rows))
+        return Encoded(frames=frames, native=AudioEmbeddings(rows, OPEN_ROWS))
 
     @torch.inference_mode()
     def padded_frames(self, samples: Samples) -> npt.NDArray[np.float32]:
@@ -111,14 +112,15 @@ class Qwen2AudioEncoder:
         """Log-mel spectrograms [B, mels, 100 a second], silence behind each window."""
         length = min(frames * HOP_SAMPLES + SILENCE_SAMPLES, self.max_samples)
         padded = [np.pad(window, (0, length - len(window))) for window in windows]
+        weight = self._tower.conv1.weight
         found = self._features(
             padded,
             sampling_rate=SAMPLE_RATE_HZ,
             padding="longest",
             truncation=False,
             return_tensors="pt",
+            device=str(weight.device),
         )
-        weight = self._tower.conv1.weight
         mel: Tensor = found["input_features"].to(weight.device, weight.dtype)
         return mel
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import Qwen3ASRFeatureExtractor
 
 from a2p_engine.batching import Batcher
-from a2p_engine.encoders.base import AudioEmbeddings, Encoded
+from a2p_engine.encoders.base import LOOK_AHEAD_S, AudioEmbeddings, Encoded
 from a2p_engine.errors import AudioError
 from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
@@ -25,6 +25,7 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 MEL_HOP_SAMPLES = SAMPLE_RATE_HZ // 100
 # Three convolutions halve the rate of the spectrogram.
 HOP_SAMPLES = 8 * MEL_HOP_SAMPLES
+OPEN_ROWS = 13 * LOOK_AHEAD_S
 # The model takes 20 minutes; a segment that long would be no caption.
 MAX_SAMPLES = 30 * SAMPLE_RATE_HZ
 # Windows encoded together.
@@ -68,7 +69,8 @@ class Qwen3ASREncoder:
             )
         rows = self._encode(samples)
         even = self._even_rows(len(samples))
-        return Encoded(frames=rows.float().cpu().numpy()[even], native=AudioEmbeddings(rows))
+        frames = rows.float().cpu().numpy()[even]
+        return Encoded(frames=frames, native=AudioEmbeddings(rows, OPEN_ROWS))
 
     @torch.inference_mode()
     def encode_batch(self, windows: Sequence[Samples]) -> list[Tensor]:
@@ -96,6 +98,7 @@ class Qwen3ASREncoder:
             padding="longest",
             return_attention_mask=True,
             return_tensors="pt",
+            device=str(self._model.audio_tower.conv2d1.weight.device),
         )
         return found["input_features"][0], found["attention_mask"][0]
 

@@ -4,10 +4,11 @@ A conversation is text before the audio, the audio, and text behind it that ends
 begins to answer. What of it need not be read again:
 
 - the text before the audio is read once for all ticks and sessions;
-- audio is read once per tick. It cannot be kept for the next tick: these encoders hear the whole
-  window, so with more audio every frame is another one;
+- audio is read once, but for its end: these encoders hear the whole window, so that with more audio
+  every frame is another one. What is older than a look-ahead stays as it was first heard, until a
+  final, which reads all of it anew;
 - decodings of one tick that differ in their terms, as the guard asks for, share both. Where a
-  family tells terms before the audio they share neither, and what is told is read with the audio.
+  family tells terms before the audio, what is told is read with the audio whenever it changes.
 
 Committed text is the beginning of the answer, so the answer cannot contradict it. A word's
 probability is that of the model that was told no terms: the text is read once more after the same
@@ -16,17 +17,26 @@ audio and the untold question, which costs one pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from a2p_engine.batching import Batcher
 from a2p_engine.encoders.base import AudioEmbeddings
-from a2p_engine.speech_llm.base import TimedWord
+from a2p_engine.errors import ModelError
+from a2p_engine.prompt import Prompt, Wording, build_prompt
+from a2p_engine.speech_llm.base import DecodeRequest, TimedWord
 from a2p_engine.speech_llm.greedy import GreedyDecoder, Past
+from a2p_engine.speech_llm.pretrained import end_tokens
 from a2p_engine.speech_llm.words import split_words, spread_words
+from a2p_engine.trace import Trace
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 # Fast speech is about 5 tokens a second; more than this is a loop.
@@ -93,6 +103,39 @@ class AudioChat:
         self._beginnings: dict[tuple[int, ...], Past] = {}
         self._answer = Batcher(self._answers, limit=batch_rows)
 
+    @classmethod
+    def of(
+        cls, model: PreTrainedModel, tokenizer: Tokenizer, *, end: str, trace: Trace
+    ) -> AudioChat:
+        """Around a loaded model.
+
+        Args:
+            model: the whole of it.
+            tokenizer: its tokenizer.
+            end: name of the token that ends an answer.
+            trace: counts what is done.
+
+        Raises:
+            ModelError: the tokenizer is not of this model.
+        """
+        config: Any = model.config.get_text_config(decoder=True)
+        decoder = GreedyDecoder(
+            model,
+            end_tokens=end_tokens(model, tokenizer, end),
+            logits_scaling=getattr(config, "logits_scaling", 1.0),
+            trace=trace,
+        )
+        return cls(decoder, tokenizer, context_tokens=config.max_position_embeddings)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """See ``SpeechLLM.tokenize``; without the leading blank, as published heads want it."""
+        bare = [text.removeprefix(" ") for text in texts]
+        return [item.ids for item in self._tokenizer.encode_batch(bare, add_special_tokens=False)]
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """See ``SpeechLLM.token_embeddings``."""
+        return self._decoder.token_embeddings()
+
     def tokens(self, text: str) -> list[int]:
         """Token ids of a text; names of special tokens in it become those."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -103,10 +146,40 @@ class AudioChat:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
-    def budget_tokens(self, conversation: Conversation, samples: Samples, frames: int) -> int:
-        """Tokens that the context has left for terms."""
-        fixed = len(self.tokens(conversation.shared)) + len(self.tokens(conversation.untold))
-        return max(0, self._context_tokens - fixed - frames - answer_tokens(samples))
+    def answer(
+        self,
+        request: DecodeRequest,
+        audio: AudioEmbeddings,
+        ask: Callable[[str], Conversation],
+        wording: Wording,
+        *,
+        sources: Sequence[str] = (),
+    ) -> tuple[tuple[TimedWord, ...], Prompt]:
+        """Words of a window, written with as many terms as the context has room for.
+
+        Args:
+            request: the window.
+            audio: the encoder's pass over it.
+            ask: the conversation with what is told of terms, which may be nothing.
+            wording: how the model is told of terms.
+            sources: the terms as they are said, where it takes pairs.
+        """
+        untold = self._length(ask(""))
+        room = self._context_tokens - untold - len(audio.rows) - answer_tokens(request.samples)
+        prompt = build_prompt(
+            request.terms,
+            budget_tokens=max(0, room),
+            count_tokens=lambda text: self._length(ask(text)) - untold,
+            wording=wording,
+            sources=sources,
+        )
+        words = self.write(
+            audio, ask(prompt.text), samples=request.samples, committed=request.committed
+        )
+        return words, prompt
+
+    def _length(self, conversation: Conversation) -> int:
+        return len(self.tokens(conversation.before)) + len(self.tokens(conversation.told))
 
     def write(
         self,
@@ -182,20 +255,25 @@ class AudioChat:
         )
         if fresh:
             beginnings = [self._beginning(row) for row in fresh]
-            pieces = [
-                row.audio.rows
-                if past.length
-                else torch.cat([self._decoder.embed(row.before), row.audio.rows])
-                for row, past in zip(fresh, beginnings, strict=True)
-            ]
+            pieces = [self._unread(*each) for each in zip(fresh, beginnings, strict=True)]
             read = self._decoder.read(beginnings, pieces)
             for row, past in zip(fresh, read, strict=True):
                 row.audio.kept[row.before] = past
         return [row.audio.kept[row.before] for row in rows]
 
+    def _unread(self, row: _Row, past: Past) -> Tensor:
+        """[T, D] of what stands before the audio and of the audio, but for what was read."""
+        if not past.length:
+            return torch.cat([self._decoder.embed(row.before), row.audio.rows])
+        rows: Tensor = row.audio.rows[past.length - len(row.before) :]
+        return rows
+
     def _beginning(self, row: _Row) -> Past:
-        """What was read before the audio; nothing where terms in it make it this row's own."""
+        """What was read before, settled audio included; nothing where terms in it are new."""
         tokens = row.before
+        if (read := row.audio.earlier.pop(tokens, None)) is not None:
+            self._decoder.trace.reused_tokens += len(tokens) + row.audio.settled
+            return cast("Past", read).up_to(len(tokens) + row.audio.settled)
         if tokens != row.shared:
             return Past()
         if tokens in self._beginnings:
@@ -204,6 +282,17 @@ class AudioChat:
             read = self._decoder.read([Past()], [self._decoder.embed(tokens)])
             self._beginnings[tokens] = read[0]
         return self._beginnings[tokens]
+
+
+def heard(request: DecodeRequest, name: str) -> AudioEmbeddings:
+    """What the model's own encoder made of a window.
+
+    Raises:
+        ModelError: it was encoded by another model.
+    """
+    if not isinstance(request.encoded.native, AudioEmbeddings):
+        raise ModelError(f"{name} decodes from its own encoder only")
+    return request.encoded.native
 
 
 def answer_tokens(samples: Samples) -> int:

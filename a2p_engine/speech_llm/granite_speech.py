@@ -17,15 +17,13 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 from transformers import GraniteSpeechForConditionalGeneration
 
-from a2p_engine.encoders.base import AudioEmbeddings, Device
+from a2p_engine.encoders.base import Device
 from a2p_engine.encoders.granite_speech import GraniteSpeechEncoder
 from a2p_engine.errors import InputError, ModelError
-from a2p_engine.prompt import PromptTemplate, build_prompt
+from a2p_engine.prompt import PromptTemplate
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis
-from a2p_engine.speech_llm.chat import AudioChat, Conversation, harmless
-from a2p_engine.speech_llm.greedy import GreedyDecoder
+from a2p_engine.speech_llm.chat import AudioChat, Conversation, harmless, heard
 from a2p_engine.speech_llm.pretrained import (
-    end_tokens,
     find_pretrained,
     load_pretrained,
     load_tokenizer,
@@ -114,16 +112,7 @@ class GraniteSpeechSpeechLLM:
         self.name = name
         self.max_samples = encoder.max_samples
         self.trace = encoder.trace
-        self._tokenizer = tokenizer
-        self._embeddings = model.get_input_embeddings().get_parameter("weight")
-        config: Any = model.config.text_config
-        decoder = GreedyDecoder(
-            model,
-            end_tokens=end_tokens(model, tokenizer, END_OF_TEXT),
-            logits_scaling=config.logits_scaling,
-            trace=encoder.trace,
-        )
-        self._chat = AudioChat(decoder, tokenizer, context_tokens=config.max_position_embeddings)
+        self._chat = AudioChat.of(model, tokenizer, end=END_OF_TEXT, trace=encoder.trace)
 
     @classmethod
     def load(
@@ -154,38 +143,23 @@ class GraniteSpeechSpeechLLM:
             InputError: the model does not translate between these languages.
             ModelError: the audio was encoded by another model.
         """
-        audio = request.encoded.native
-        if not isinstance(audio, AudioEmbeddings):
-            raise ModelError(f"{self.name} decodes from its own encoder only")
+        audio = heard(request, self.name)
         task, language = request.task, request.language
         asked = question(task, language, request.target_language)
-        prompt = build_prompt(
-            request.terms,
-            budget_tokens=self._chat.budget_tokens(
-                conversation(asked, ""), request.samples, len(audio.rows)
-            ),
-            count_tokens=lambda text: len(self._chat.tokens(harmless(text))),
-            wording=TERMS,
-        )
-        words = self._chat.write(
-            audio,
-            conversation(asked, prompt.text),
-            samples=request.samples,
-            committed=request.committed,
+        words, prompt = self._chat.answer(
+            request, audio, lambda terms: conversation(asked, terms), TERMS
         )
         spoken = UNKNOWN_LANGUAGE if language == "auto" else language
         written = request.target_language if task == "translate" else spoken
         return Hypothesis(words=words, language=written, prompt=prompt, estimated_times=True)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """See ``SpeechLLM.tokenize``; without the leading blank, as published heads want it."""
-        bare = [text.removeprefix(" ") for text in texts]
-        return [item.ids for item in self._tokenizer.encode_batch(bare, add_special_tokens=False)]
+        """See ``SpeechLLM.tokenize``."""
+        return self._chat.tokenize(texts)
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """See ``SpeechLLM.token_embeddings``."""
-        table: npt.NDArray[np.float32] = self._embeddings.detach().float().cpu().numpy()
-        return table
+        return self._chat.token_embeddings()
 
 
 def load(

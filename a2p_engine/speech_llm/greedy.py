@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -31,6 +33,11 @@ class Past:
 
     layers: tuple[tuple[Tensor, Tensor], ...] = ()
     length: int = 0
+
+    def up_to(self, length: int) -> Past:
+        """What it had read at an earlier position."""
+        kept = tuple((keys[:, :length], values[:, :length]) for keys, values in self.layers)
+        return Past(kept, length)
 
 
 class _Rows:
@@ -114,6 +121,11 @@ class GreedyDecoder:
         """Where it computes."""
         device: torch.device = self._embeddings.weight.device
         return device
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """The token embedding table, float32 [V, D]."""
+        table: npt.NDArray[np.float32] = self._embeddings.weight.detach().float().cpu().numpy()
+        return table
 
     @torch.inference_mode()
     def embed(self, tokens: Sequence[int]) -> Tensor:

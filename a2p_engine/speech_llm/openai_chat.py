@@ -42,6 +42,8 @@ class _Completion(BaseModel):
 class Chat:
     """``/chat/completions`` with the audio as a part of the user's message, read as a stream."""
 
+    pairs = True
+
     def __init__(self, settings: OpenAISettings, server: OpenAIServer) -> None:
         """Choose the wording."""
         self._model, self._server = settings.model, server
@@ -49,7 +51,8 @@ class Chat:
         continues = self._template.continues if settings.continues is None else settings.continues
         self._options = Options(*["continue_final_message"] * continues, "logprobs")
         self.languages = self._template.languages
-        self.target_languages = self.languages or tuple(LANGUAGES)
+        into = self.languages or tuple(LANGUAGES)
+        self.target_languages = into if self._template.translates else ()
         asked = settings.prompt_tokens
         self.prompt_tokens = self._template.prompt_tokens if asked is None else asked
 

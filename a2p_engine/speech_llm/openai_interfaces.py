@@ -32,11 +32,13 @@ class Interface(Protocol):
         prompt_tokens: most tokens of terms.
         languages: ISO 639-1 codes, None for Whisper's.
         target_languages: codes it may translate into.
+        pairs: whether a translation is told of "source: target", else of targets alone.
     """
 
     prompt_tokens: int
     languages: tuple[str, ...] | None
     target_languages: tuple[str, ...]
+    pairs: bool
 
     def wording(self, task: Task, terms: Sequence[str]) -> str:
         """What the model is told of terms."""

@@ -83,7 +83,7 @@ class OpenAISpeechLLM:
             budget_tokens=self._interface.prompt_tokens,
             count_tokens=lambda text: len(self._local.tokenize([text])[0]),
             wording=partial(self._interface.wording, request.task),
-            sources=request.sources,
+            sources=request.sources if self._interface.pairs else (),
         )
         reply = self._ask(request, language, prompt)
         return Hypothesis(

@@ -67,7 +67,22 @@ class OpenAISettings(BaseModel):
             raise ValueError("it must look like http://127.0.0.1:8000/v1")
         if parts.username is not None or parts.password is not None:
             raise ValueError(f"a key belongs into {KEY_VARIABLES[0]}, not into the address")
+        try:
+            parts.hostname.encode("idna")
+            sound = parts.port != 0 and url.isprintable() and " " not in url
+        except ValueError:  # of the name, or of a port that is no number
+            sound = False
+        if not sound:
+            raise ValueError("it names no valid host and port")
         return url.rstrip("/")
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value().strip() if key else ""
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("a key is of printable ASCII characters alone")
+        return SecretStr(text) if text else None
 
     @classmethod
     def load(cls, table: Mapping[str, Any] | None = None) -> OpenAISettings:

@@ -70,6 +70,7 @@ class Template:
         continues: whether the family's chat template can leave an answer open.
         prompt_tokens: most tokens of terms.
         languages: that it was trained on, None for Whisper's.
+        translates: whether it takes that order.
     """
 
     system: Callable[[Question], str] | None
@@ -80,6 +81,7 @@ class Template:
     continues: bool = True
     prompt_tokens: int = 400
     languages: tuple[str, ...] | None = None
+    translates: bool = True
 
     def messages(self, question: Question, audio: str, committed: str | None) -> list[Any]:
         """The conversation, which ends in an open answer where there is committed text.
@@ -134,6 +136,7 @@ def _qwen3_asr() -> Template:
         beginning=lambda asked: f"language {asked.spoken}{ASR_TEXT}",
         marker=ASR_TEXT,
         languages=tuple(LANGUAGES),
+        translates=False,
     )
 
 

@@ -63,6 +63,8 @@ class _TranscriptEvent(BaseModel):
 class Transcriptions:
     """``/audio/transcriptions`` and ``/audio/translations``, terms in the prompt as for Whisper."""
 
+    pairs = False  # what is in the prompt is text before, in the language that is written
+
     def __init__(self, settings: OpenAISettings, server: OpenAIServer) -> None:
         """Ask for times first."""
         self._model, self._server = settings.model, server

@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from a2p_engine.bench.cost import step_cost
 from a2p_engine.bench.presets import Preset
+from a2p_engine.encoders.base import LOOK_AHEAD_S
 from a2p_engine.errors import InputError
 from a2p_engine.speech_llm.shapes import Shape
 
@@ -45,7 +46,9 @@ class Plan:
         window_s: audio of each open segment.
         parameters: numbers of each part: encoder, embeddings, layers, head.
         memory_bytes: weights, cache of keys and values, glossary, scorer.
-        flop: of one session's tick: encode, score, prefill, decode.
+        flop: of one session's tick: encode, score, prefill, decode; what is settled of the audio
+            was read before.
+        final_flop: of a tick that reads all of the audio, as a final does.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Plan:
     parameters: dict[str, int]
     memory_bytes: dict[str, int]
     flop: dict[str, int]
+    final_flop: int
 
     @property
     def total_parameters(self) -> int:
@@ -109,8 +113,25 @@ def plan(
     model = shape.build()
     frames = round(window_s * shape.frames_per_s)
     parameters = count_parameters(model, shape)
+    settled = settled_rows(frames, shape.frames_per_s)
     preset = head_of(shape, model)
     tokens = min(preset.vocabulary, TOKENS_PER_TERM * terms)
+    flop = {
+        "encode": encode_flop(model, shape, frames),
+        "score": step_cost(
+            preset,
+            tokens=tokens,
+            query_bytes=2,
+            entries=TOKENS_PER_TERM * terms,
+            terms=terms,
+            sessions=1,
+            frames=-(-shape.frames_per_s // 2),
+        ).flop,
+        "prefill": shape.readings * read_flop(model, BEFORE_TOKENS + settled, frames - settled),
+        "decode": read_flop(model, BEFORE_TOKENS + frames, QUESTION_TOKENS, heads=1)
+        + NEW_TOKENS * read_flop(model, BEFORE_TOKENS + frames + QUESTION_TOKENS, 1, heads=1),
+    }
+    whole = shape.readings * read_flop(model, BEFORE_TOKENS, frames)
     return Plan(
         name=shape.name,
         dtype=dtype,
@@ -121,22 +142,14 @@ def plan(
         memory_bytes=_memory(
             model, parameters, preset, dtype, sessions, terms, tokens, shape.readings, frames
         ),
-        flop={
-            "encode": encode_flop(model, shape, frames),
-            "score": step_cost(
-                preset,
-                tokens=tokens,
-                query_bytes=2,
-                entries=TOKENS_PER_TERM * terms,
-                terms=terms,
-                sessions=1,
-                frames=-(-shape.frames_per_s // 2),
-            ).flop,
-            "prefill": shape.readings * read_flop(model, BEFORE_TOKENS, frames),
-            "decode": read_flop(model, BEFORE_TOKENS + frames, QUESTION_TOKENS, heads=1)
-            + NEW_TOKENS * read_flop(model, BEFORE_TOKENS + frames + QUESTION_TOKENS, 1, heads=1),
-        },
+        flop=flop,
+        final_flop=sum(flop.values()) - flop["prefill"] + whole,
     )
+
+
+def settled_rows(frames: int, frames_per_s: int) -> int:
+    """Rows of a window that its tick half a second ago has settled."""
+    return max(0, frames - -(-frames_per_s // 2) - LOOK_AHEAD_S * frames_per_s)
 
 
 def count_parameters(model: Any, shape: Shape) -> dict[str, int]:
@@ -183,9 +196,8 @@ def _memory(
     active = ACTIVE_BYTES[dtype]
     whole = sum(parameters.values()) - parameters["layers"]
     read = BEFORE_TOKENS + frames
-    rows = (
-        (1 + readings) * read + QUESTION_TOKENS + NEW_TOKENS
-    )  # kept for a second decoding, and in the batch
+    # Of the tick before, kept for a second decoding, and in the batch.
+    rows = (1 + 2 * readings) * read + QUESTION_TOKENS + NEW_TOKENS
     return {
         "weights": int(parameters["layers"] * BYTES[dtype]) + whole * active,
         "cache": sessions * rows * cache_token_bytes(model, active),

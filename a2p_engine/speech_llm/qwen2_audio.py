@@ -10,22 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 from transformers import Qwen2AudioForConditionalGeneration
 
-from a2p_engine.encoders.base import AudioEmbeddings, Device
+from a2p_engine.encoders.base import Device
 from a2p_engine.encoders.qwen2_audio import Qwen2AudioEncoder
-from a2p_engine.errors import ModelError
-from a2p_engine.prompt import PromptTemplate, build_prompt
+from a2p_engine.prompt import PromptTemplate
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis
-from a2p_engine.speech_llm.chat import AudioChat, Conversation, harmless
-from a2p_engine.speech_llm.greedy import GreedyDecoder
+from a2p_engine.speech_llm.chat import AudioChat, Conversation, harmless, heard
 from a2p_engine.speech_llm.pretrained import (
-    end_tokens,
     find_pretrained,
     load_pretrained,
     load_tokenizer,
@@ -131,15 +127,7 @@ class Qwen2AudioSpeechLLM:
         self.name = name
         self.max_samples = encoder.max_samples
         self.trace = encoder.trace
-        self._tokenizer = tokenizer
-        self._embeddings = model.get_input_embeddings().get_parameter("weight")
-        config: Any = model.config
-        decoder = GreedyDecoder(
-            model, end_tokens=end_tokens(model, tokenizer, END_OF_TURN), trace=encoder.trace
-        )
-        self._chat = AudioChat(
-            decoder, tokenizer, context_tokens=config.text_config.max_position_embeddings
-        )
+        self._chat = AudioChat.of(model, tokenizer, end=END_OF_TURN, trace=encoder.trace)
 
     @classmethod
     def load(
@@ -170,38 +158,27 @@ class Qwen2AudioSpeechLLM:
         Raises:
             ModelError: the audio was encoded by another model.
         """
-        audio = request.encoded.native
-        if not isinstance(audio, AudioEmbeddings):
-            raise ModelError(f"{self.name} decodes from its own encoder only")
+        audio = heard(request, self.name)
         task, language = request.task, request.language
         asked = question(task, language, request.target_language)
-        blank = conversation(task, asked, "")
-        prompt = build_prompt(
-            request.terms,
-            budget_tokens=self._chat.budget_tokens(blank, request.samples, len(audio.rows)),
-            count_tokens=lambda text: len(self._chat.tokens(harmless(text))),
-            wording=TERMS[task],
-            sources=request.sources,
-        )
-        words = self._chat.write(
+        words, prompt = self._chat.answer(
+            request,
             audio,
-            conversation(task, asked, prompt.text),
-            samples=request.samples,
-            committed=request.committed,
+            lambda terms: conversation(task, asked, terms),
+            TERMS[task],
+            sources=request.sources,
         )
         spoken = UNKNOWN_LANGUAGE if language == "auto" else language
         written = request.target_language if task == "translate" else spoken
         return Hypothesis(words=words, language=written, prompt=prompt, estimated_times=True)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """See ``SpeechLLM.tokenize``; without the leading blank, as published heads want it."""
-        bare = [text.removeprefix(" ") for text in texts]
-        return [item.ids for item in self._tokenizer.encode_batch(bare, add_special_tokens=False)]
+        """See ``SpeechLLM.tokenize``."""
+        return self._chat.tokenize(texts)
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """See ``SpeechLLM.token_embeddings``."""
-        table: npt.NDArray[np.float32] = self._embeddings.detach().float().cpu().numpy()
-        return table
+        return self._chat.token_embeddings()
 
 
 def load(name: str, device: Device, workers: int) -> tuple[Qwen2AudioEncoder, Qwen2AudioSpeechLLM]:

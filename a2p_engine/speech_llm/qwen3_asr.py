@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +17,12 @@ from transformers import Qwen3ASRForConditionalGeneration
 
 from a2p_engine.encoders.base import AudioEmbeddings, Device
 from a2p_engine.encoders.qwen3_asr import Qwen3ASREncoder
-from a2p_engine.errors import InputError, ModelError
-from a2p_engine.prompt import PromptTemplate, build_prompt
+from a2p_engine.errors import InputError
+from a2p_engine.prompt import PromptTemplate
 from a2p_engine.speech_llm import chat
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis
-from a2p_engine.speech_llm.greedy import GreedyDecoder
 from a2p_engine.speech_llm.openai_templates import ASR_TEXT, LANGUAGES
 from a2p_engine.speech_llm.pretrained import (
-    end_tokens,
     find_pretrained,
     load_pretrained,
     load_tokenizer,
@@ -106,15 +103,7 @@ class Qwen3ASRSpeechLLM:
         self.name = name
         self.max_samples = encoder.max_samples
         self.trace = encoder.trace
-        self._tokenizer = tokenizer
-        self._embeddings = model.get_input_embeddings().get_parameter("weight")
-        config: Any = model.config
-        decoder = GreedyDecoder(
-            model, end_tokens=end_tokens(model, tokenizer, END_OF_TURN), trace=encoder.trace
-        )
-        self._chat = chat.AudioChat(
-            decoder, tokenizer, context_tokens=config.text_config.max_position_embeddings
-        )
+        self._chat = chat.AudioChat.of(model, tokenizer, end=END_OF_TURN, trace=encoder.trace)
 
     @classmethod
     def load(
@@ -144,24 +133,11 @@ class Qwen3ASRSpeechLLM:
         """
         if request.task != "transcribe":
             raise InputError(f"{self.name} transcribes; it does not translate")
-        audio = request.encoded.native
-        if not isinstance(audio, AudioEmbeddings):
-            raise ModelError(f"{self.name} decodes from its own encoder only")
+        audio = chat.heard(request, self.name)
         name = self._language(audio, request.language)
         beginning = answer_beginning(name) if name else ""
-        prompt = build_prompt(
-            request.terms,
-            budget_tokens=self._chat.budget_tokens(
-                conversation("", beginning), request.samples, len(audio.rows)
-            ),
-            count_tokens=lambda text: len(self._chat.tokens(harmless(text))),
-            wording=TERMS,
-        )
-        words = self._chat.write(
-            audio,
-            conversation(prompt.text, beginning),
-            samples=request.samples,
-            committed=request.committed,
+        words, prompt = self._chat.answer(
+            request, audio, lambda terms: conversation(terms, beginning), TERMS
         )
         code = CODES.get(name, UNKNOWN_LANGUAGE)
         return Hypothesis(words=words, language=code, prompt=prompt, estimated_times=True)
@@ -180,14 +156,12 @@ class Qwen3ASRSpeechLLM:
         return heard
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """See ``SpeechLLM.tokenize``; without the leading blank, as published heads want it."""
-        bare = [text.removeprefix(" ") for text in texts]
-        return [item.ids for item in self._tokenizer.encode_batch(bare, add_special_tokens=False)]
+        """See ``SpeechLLM.tokenize``."""
+        return self._chat.tokenize(texts)
 
     def token_embeddings(self) -> npt.NDArray[np.float32]:
         """See ``SpeechLLM.token_embeddings``."""
-        table: npt.NDArray[np.float32] = self._embeddings.detach().float().cpu().numpy()
-        return table
+        return self._chat.token_embeddings()
 
 
 def load(name: str, device: Device, workers: int) -> tuple[Qwen3ASREncoder, Qwen3ASRSpeechLLM]:

@@ -40,6 +40,11 @@ _MODULES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     *(library.Qwen2AudioEncoder, library.Qwen2AudioEncoderLayer, library.Qwen2AudioAttention),
     *(library.Qwen2AudioMultiModalProjector, GELUActivation, nn.functional.gelu),
     *(Qwen2AudioConfig, Qwen2AudioEncoderConfig, set),
+    # Names of the attention in transformers 4.51, with which the published parts were made.
+    *(
+        (library.Qwen2AudioAttention, f"{library.__name__}.Qwen2Audio{kind}Attention{version}")
+        for kind, version in (("Sdpa", ""), ("Flash", "2"))
+    ),
 ]
 
 

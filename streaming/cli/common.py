@@ -170,6 +170,7 @@ def write_text(text: str, path: Path | None) -> None:
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print a plain table; when it is piped, every row stays on one line."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
@@ -177,5 +178,5 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
         *columns, box=None, title=title or None, title_justify="left", pad_edge=False
     )
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(escape(str(cell)) for cell in row))  # a bracket is a bracket
     console.print(table)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streaming.cli.common import note
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME
 
 split_app = typer.Typer(no_args_is_help=True, help="Split a speech LLM into what training needs.")
 
@@ -35,11 +38,17 @@ def qwen2_audio(
     force: Annotated[bool, typer.Option("--force", help="Overwrite parts that exist.")] = False,
 ) -> None:
     """Write audio tower, projector and token embeddings as safetensors; no code is run."""
+    from a2p_engine.errors import InputError
     from a2p_engine.speech_llm.pretrained import find_pretrained
     from a2p_engine.training import split_qwen2_audio as parts
 
     directory = Path(checkpoint)
     if not directory.is_dir():
-        directory = find_pretrained(checkpoint, checkpoint)
+        if not REPOSITORY.fullmatch(checkpoint):
+            raise InputError(f"{checkpoint} is neither a directory nor the name of a repository")
+        directory = find_pretrained(directory.name, checkpoint)
     for name, count in parts.split(directory, out, overwrite=force).items():
         note(f"{out / name}.safetensors: {count / 1e6:,.1f} M numbers")
+    for name in parts.COPIED:
+        if not (out / name).exists():
+            note(f"{out / name} is missing: frames and training need Qwen2-Audio's")

@@ -14,6 +14,8 @@ from streaming.cli.common import note, show_table
 
 models_app = typer.Typer(no_args_is_help=True, help="List, pull and locate model weights.")
 
+FOUR_BIT = {"qwen2-audio-4bit": "qwen2-audio"}
+
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="See `a2p models list`.", show_default=False)
 ]
@@ -112,6 +114,8 @@ def plan(
     from a2p_engine.speech_llm import plan as planning
     from a2p_engine.speech_llm import shapes
 
+    if name in FOUR_BIT:
+        name, dtype = FOUR_BIT[name], "4bit"
     found = planning.plan(
         shapes.find(name), sessions=sessions, terms=terms, dtype=dtype, window_s=window_s
     )
@@ -124,4 +128,6 @@ def plan(
     show_table(("memory", dtype), [*memory, ("sum", f"{found.total_bytes / 1e9:,.2f} GB")])
     steps = [(step, f"{count / 1e12:,.3f} TFLOP") for step, count in found.flop.items()]
     whole = f"{found.tick_flop / 1e12:,.3f} TFLOP"
-    show_table(("tick", "one session"), [*steps, (f"{sessions} session(s)", whole)])
+    final = f"{found.final_flop / 1e12:,.3f} TFLOP"
+    sums = [(f"{sessions} session(s)", whole), ("a final", final)]
+    show_table(("tick", "one session"), [*steps, *sums])

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from a2p_engine.audio import read_audio
-from a2p_engine.encoders.qwen2_audio import Qwen2AudioEncoder
+from a2p_engine.encoders.base import AudioEmbeddings, Encoded, going_on
+from a2p_engine.encoders.qwen2_audio import OPEN_ROWS, Qwen2AudioEncoder
 from a2p_engine.engine import WEIGHTS, Engine, EngineSettings
 from a2p_engine.errors import ModelError
 from a2p_engine.retriever.attention import AttentionConfig, AttentionRetriever
@@ -19,8 +20,9 @@ from a2p_engine.retriever.phoneme_ctc import CTCConfig, PhonemeCTC
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import Retriever
 from a2p_engine.retriever.spotter import MatchCosts
+from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis
 from a2p_engine.speech_llm.qwen2_audio import Qwen2AudioSpeechLLM
-from a2p_engine.types import SessionOptions, StepRequest, StepResult, Term
+from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Term
 from tests.a2p_engine.speech_llm import tiny
 
 RECORDING = Path(__file__).parents[2] / "examples" / "data" / "ward_round.flac"
@@ -64,6 +66,34 @@ def _step(engine: Engine, session: str, tick: int, *, final: bool = False) -> St
     )
 
 
+def _whole(engine: Engine, session: str) -> StepResult:
+    """All that eight steps bring, in one."""
+    samples = read_audio(RECORDING)[16_000:][: 8 * HALF_SECOND]
+    return engine.step(
+        StepRequest(
+            session=session,
+            segment_id=0,
+            samples=samples,
+            start_sample=0,
+            final=True,
+            committed="",
+        )
+    )
+
+
+def _hypothesis(llm: Qwen2AudioSpeechLLM, samples: Samples, encoded: Encoded) -> Hypothesis:
+    return llm.decode(
+        DecodeRequest(
+            samples=samples,
+            encoded=encoded,
+            terms=("heparin",),
+            committed="",
+            language="en",
+            task="transcribe",
+        )
+    )
+
+
 def test_retriever_and_speech_llm_share_one_encoder_pass_per_tick() -> None:
     """Twelve frames more each tick, encoded once, however often the guard has it decoded."""
     encoder, llm = _speech_llm()
@@ -79,6 +109,50 @@ def test_retriever_and_speech_llm_share_one_encoder_pass_per_tick() -> None:
         assert done.encoded_frames == -(-(tick + 1) * HALF_SECOND // 640)
         assert {hit.term for hit in result.terms} & {"apixaban", "heparin"}
         assert result.text
+
+
+def test_audio_is_read_once_but_for_its_end_until_the_final() -> None:
+    """What is two seconds old is neither embedded nor read again; a final is what a file gives."""
+    encoder, llm = _speech_llm()
+    engine = Engine(encoder=encoder, speech_llm=llm, new_retriever=None)
+    session, _ = engine.open(SessionOptions(language="en"))
+    read: list[int] = []
+    for tick in range(8):
+        before = encoder.trace.copy()
+        live = _step(engine, session, tick, final=tick == 7)
+        read.append((encoder.trace - before).reused_tokens)
+    frames = [-(-(tick + 1) * HALF_SECOND // 640) for tick in range(8)]
+    text_before = read[1]
+    assert read[0] == 0 < text_before  # the first tick reads what all others share
+    settled = [max(0, heard - OPEN_ROWS) for heard in frames]
+    assert read[1:-1] == [text_before + rows for rows in settled[:-2]]
+    assert settled[-3] > 0
+    assert read[-1] == text_before  # of the final no audio was read before
+    session, _ = engine.open(SessionOptions(language="en"))
+    assert _whole(engine, session).text == live.text
+
+
+def test_audio_that_was_read_before_reads_as_if_it_were_read_now() -> None:
+    """Kept keys and values change nothing; what is kept of earlier passes is their rows."""
+    encoder, llm = _speech_llm()
+    speech = read_audio(RECORDING)[16_000:]
+    earlier: Encoded | None = None
+    for samples in (speech[: 16_000 * seconds] for seconds in (2, 3, 4)):
+        fresh = encoder.encode(samples)
+        joined = going_on(fresh, earlier, final=False)
+        rows, settled = joined.native.rows, joined.native.settled
+        if earlier is not None:
+            assert torch.equal(rows[:settled], earlier.native.rows[:settled])
+            assert torch.equal(rows[settled:], fresh.native.rows[settled:])
+        anew = Encoded(frames=fresh.frames, native=AudioEmbeddings(rows.clone()))
+        kept, again = (_hypothesis(llm, samples, encoded) for encoded in (joined, anew))
+        assert kept.text == again.text
+        assert [word.probability for word in kept.words] == pytest.approx(
+            [word.probability for word in again.words], rel=1e-4
+        )
+        earlier = joined
+    assert settled == 25  # of three seconds all but the last two
+    assert not torch.equal(rows, fresh.native.rows)
 
 
 def test_without_retriever_weights_captions_go_on_and_terms_are_refused(

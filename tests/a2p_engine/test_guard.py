@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from a2p_engine.guard import Guard, Span, echoes, loops, strange, without_loop
-from a2p_engine.prompt import Prompt
+from a2p_engine.prompt import GLOSSARY, Prompt, PromptTemplate, build_prompt
 from a2p_engine.retriever.evidence import Fit
 from a2p_engine.selection import Candidate
 from a2p_engine.speech_llm.base import Hypothesis, TimedWord
+from a2p_engine.speech_llm.qwen2_audio import TERMS
 from a2p_engine.text import plain
 from a2p_engine.types import Term
 
@@ -31,6 +32,12 @@ def _text(words: tuple[TimedWord, ...]) -> str:
     return "".join(word.text for word in words).strip()
 
 
+def _prompt(wording: PromptTemplate, *terms: str, sources: Sequence[str] = ()) -> Prompt:
+    return build_prompt(
+        terms, budget_tokens=99, count_tokens=lambda _: 1, wording=wording, sources=sources
+    )
+
+
 def _offer(text: str, probability: float = 0.5) -> Candidate:
     return Candidate(
         term=Term(text=text), number=0, probability=probability, cost=1.0, start=0, end=9
@@ -48,7 +55,7 @@ def _written(text: str, terms: Sequence[str], probability: Mapping[str, float]) 
         )
         for at, word in enumerate(text.split())
     )
-    told = Prompt(text=", ".join(terms), terms=tuple(terms), trimmed=0)
+    told = _prompt(GLOSSARY, *terms)
     return Hypothesis(words=words, language="en", prompt=told)
 
 
@@ -277,10 +284,26 @@ def test_without_an_ear_only_recitals_are_noticed() -> None:
 
 def test_the_prompt_read_out_is_an_echo_but_a_spoken_term_is_not() -> None:
     """Three terms in the prompt's order, or its opening word, give it away."""
-    terms = ("apixaban", "warfarin", "digoxin")
-    assert echoes(" Apixaban, warfarin, digoxin.", terms)
-    assert echoes(" Glossary: apixaban", terms)
-    assert not echoes(" We gave her digoxin and warfarin, then apixaban.", terms)
+    prompt = _prompt(GLOSSARY, "apixaban", "warfarin", "digoxin")
+    assert echoes(" Apixaban, warfarin, digoxin.", prompt)
+    assert echoes(" Glossary: apixaban", prompt)
+    assert not echoes(" We gave her digoxin and warfarin, then apixaban.", prompt)
+    assert not echoes(" She keeps a glossary: apixaban and others.", prompt)
+
+
+def test_the_words_of_another_models_prompt_are_an_echo_too() -> None:
+    """Whole sentences of it anywhere, its beginning, and pairs of a translation."""
+    qwen = _prompt(TERMS["transcribe"], "apixaban")
+    assert echoes("She walks. Specialized terminology may appear in the audio.", qwen)
+    assert echoes("Potential technical terms include:apixaban", qwen)
+    assert not echoes("Specialized terminology is hard. She takes apixaban.", qwen)
+    granite = _prompt(PromptTemplate(opening="Keywords: ", closing=". "), "apixaban")
+    assert echoes("Keywords: apixaban", granite)
+    assert not echoes("Apixaban.", _prompt(PromptTemplate(), "apixaban"))
+    assert not echoes("Specially for her.", _prompt(TERMS["transcribe"], "e"))
+    pairs = _prompt(TERMS["translate"], "心肌梗死", sources=["heart attack"])
+    assert echoes("heart attack: 心肌梗死", pairs)
+    assert not echoes("他有心肌梗死", pairs)
 
 
 def test_a_phrase_repeated_in_no_time_is_cut() -> None:

@@ -13,7 +13,7 @@ from streaming.cli import main
 from tests.a2p_engine.speech_llm.test_plan import TINY
 
 OPTIONS = live.Options(
-    sessions=(1, 3), device="cpu", terms=50, window_s=2.0, new_tokens=4, repeat=2
+    sessions=(1, 3), device="cpu", terms=50, window_s=4.0, new_tokens=4, repeat=2
 )
 
 
@@ -28,11 +28,11 @@ def test_each_session_is_encoded_read_and_written_once_per_tick() -> None:
     """What a tick does grows with the sessions, and the passes of the language model do not."""
     report = live.run(TINY, OPTIONS)
     assert [row.sessions for row in report.rows] == [1, 3]
-    frames = 50
+    frames, unsettled = 100, 50 + 13
     for row in report.rows:
         done, count = row.per_tick, row.sessions
         assert (done.encodes, done.encoded_frames) == (count, count * frames)
-        assert done.prefilled_tokens == count * (frames + 90)
+        assert done.prefilled_tokens == count * (unsettled + 90)
         assert done.decoded_tokens == count * (4 - 1)  # the last one is not read again
         assert done.forwards == 1 + 1 + 3
         assert all(row.steps[step].p50_ms > 0 for step in live.STEPS)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from transformers import GraniteSpeechForConditionalGeneration
 
 from a2p_engine.audio import read_audio
-from a2p_engine.encoders.base import Encoded
-from a2p_engine.encoders.granite_speech import GraniteSpeechEncoder
+from a2p_engine.encoders.base import Encoded, going_on
+from a2p_engine.encoders.granite_speech import OPEN_ROWS, GraniteSpeechEncoder
 from a2p_engine.errors import InputError, ModelError
 from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.speech_llm import plan as planning
@@ -161,6 +161,14 @@ def test_a_second_decoding_reads_no_audio(loaded: Loaded, speech: Samples) -> No
     llm.decode(replace(request, terms=["heparin"]))
     second = encoder.trace - start
     assert (second.encodes, second.reused_tokens) == (0, before + rows)
+    longer = _request(encoder, np.concatenate([speech, speech[:16_000]]))
+    joined = going_on(longer.encoded, request.encoded, final=False)
+    start = encoder.trace.copy()
+    llm.decode(replace(longer, encoded=joined))
+    third = encoder.trace - start
+    assert third.reused_tokens == before + rows - OPEN_ROWS
+    asked = len(TOKENIZER.encode(conversation(ASKED, "").told).ids)
+    assert third.prefilled_tokens == len(joined.native.rows) - rows + OPEN_ROWS + asked
 
 
 def test_terms_beyond_the_context_are_trimmed_and_counted(loaded: Loaded, speech: Samples) -> None:

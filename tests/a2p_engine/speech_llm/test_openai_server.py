@@ -149,6 +149,20 @@ def test_a_translation_has_a_path_of_its_own(peer: Peer, audio: Samples) -> None
     assert text(found) == text(speech_llm(peer).decode(ask(peer, audio)))
 
 
+@pytest.mark.parametrize(
+    ("interface", "told"),
+    [("chat", "infarto: heart attack."), ("transcriptions", "Glossary: heart attack.")],
+)
+def test_pairs_are_for_models_that_take_orders(
+    peer: Peer, audio: Samples, interface: str, told: str
+) -> None:
+    """Whisper's prompt is text before, in English: a Spanish word there would do harm."""
+    request = ask(peer, audio, ["heart attack"], sources=["infarto"], task="translate")
+    prompt = speech_llm(peer, interface=interface).decode(request).prompt
+    assert prompt.text.endswith(told)
+    assert ("infarto" in str(peer.requests[-1])) == (interface == "chat")
+
+
 def test_the_retriever_gets_what_is_whispers(peer: Peer) -> None:
     """Tokens and embeddings are those of the model whose encoder it hears with."""
     local = WhisperSpeechLLM("whisper-base", peer.encoder)
@@ -156,5 +170,7 @@ def test_the_retriever_gets_what_is_whispers(peer: Peer) -> None:
     assert remote.tokenize(["apixaban"]) == local.tokenize(["apixaban"])
     assert remote.token_embeddings().shape == local.token_embeddings().shape
     assert remote.retriever_weights == "whisper-base-en"
+    assert remote.target_languages == ()  # Qwen3-ASR takes no orders
+    assert "zh" in speech_llm(peer, model="Qwen/Qwen2-Audio-7B-Instruct").target_languages
     assert "mk" in remote.languages
     assert "la" not in remote.languages

@@ -49,6 +49,10 @@ def test_the_key_is_from_the_environment_and_never_shown(monkeypatch: pytest.Mon
         ({"base_url": ADDRESS, "model": ""}, "A2P_OPENAI_MODEL"),
         ({"base_url": "localhost:8000", "model": "m"}, "must look like http://127"),
         ({"base_url": "http://me:sk-1@host/v1", "model": "m"}, "not into the address"),
+        ({"base_url": "http://host:abc/v1", "model": "m"}, "it names no valid host and port"),
+        ({"base_url": "http://host:99999/v1", "model": "m"}, "it names no valid host and port"),
+        ({"base_url": "http://my host/v1", "model": "m"}, "it names no valid host and port"),
+        ({"base_url": "http://.../v1", "model": "m"}, "it names no valid host and port"),
         ({"base_url": ADDRESS, "model": "m", "speed": 1}, "unknown setting 'speed'"),
         ({"base_url": ADDRESS, "model": "m", "interface": "soap"}, "'chat' or 'transcriptions'"),
         ({"base_url": ADDRESS, "model": "m", "retries": -1}, "A2P_OPENAI_RETRIES: "),
@@ -59,6 +63,20 @@ def test_what_is_wrong_is_named(table: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         OpenAISettings.load(table)
     assert "sk-1" not in str(caught.value)
+
+
+def test_a_key_is_what_a_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of line of a file is taken away; what cannot be sent is told without being shown."""
+    table = {"base_url": ADDRESS, "model": "m"}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1\n")
+    found = OpenAISettings.load(table)
+    assert found.api_key is not None
+    assert found.api_key.get_secret_value() == "sk-1"
+    for key in ("sk-\N{LATIN SMALL LETTER E WITH ACUTE}", "sk-1\nx"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with pytest.raises(InputError, match="a key is of printable ASCII") as caught:
+            OpenAISettings.load(table)
+        assert "sk-" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ def test_parameters_of_the_published_model() -> None:
     assert found.total_parameters == 8_397_094_912
     assert found.memory_bytes["weights"] == 2 * 8_397_094_912
     # A multiplication and an addition for each weight of the layers and position, at least.
-    positions = 24 + 250
-    assert found.flop["prefill"] > 2 * found.parameters["layers"] * 250
-    assert found.flop["prefill"] < 1.1 * 2 * found.parameters["layers"] * positions
+    for whole, rows in ((0, 13 + 50), (1, 250)):
+        prefill = found.flop["prefill"]
+        prefill += whole * (found.final_flop - sum(found.flop.values()))
+        assert prefill > 2 * found.parameters["layers"] * rows
+        assert prefill < 1.1 * 2 * found.parameters["layers"] * (24 + rows)
 
 
 def test_parameters_are_those_of_a_real_model() -> None:
@@ -98,6 +100,12 @@ def test_what_cannot_be_planned_is_an_error() -> None:
         find("qwen9")
 
 
+def test_the_name_of_a_speech_llm_in_four_bits_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is planned like the model itself with that option."""
+    assert main(["models", "plan", "qwen2-audio-4bit", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dtype"] == "4bit"
+
+
 def test_command_prints_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     """As tables and as JSON with the sums."""
     SHAPES["tiny"] = lambda: TINY
@@ -107,6 +115,8 @@ def test_command_prints_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
         assert found == json.loads(json.dumps(planning.plan(TINY, window_s=2.0).json()))
         assert found["total_bytes"] == sum(found["memory_bytes"].values())
         assert main(["models", "plan", "tiny", "--sessions", "3", "--window-s", "2"]) == 0
-        assert "3 session(s)" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "3 session(s)" in printed
+        assert "a final" in printed
     finally:
         del SHAPES["tiny"]

@@ -12,8 +12,8 @@ from transformers import Qwen3ASRFeatureExtractor, Qwen3ASRForConditionalGenerat
 from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_NAME
 
 from a2p_engine.audio import read_audio
-from a2p_engine.encoders.base import Encoded
-from a2p_engine.encoders.qwen3_asr import Qwen3ASREncoder
+from a2p_engine.encoders.base import Encoded, going_on
+from a2p_engine.encoders.qwen3_asr import OPEN_ROWS, Qwen3ASREncoder
 from a2p_engine.errors import InputError, ModelError
 from a2p_engine.speech_llm import build_speech_llm
 from a2p_engine.speech_llm import plan as planning
@@ -180,6 +180,37 @@ def test_audio_is_read_once_untold_and_once_for_each_list_of_terms(
     assert (second.encodes, second.reused_tokens) == (0, before + rows)
     assert second.prefilled_tokens == told + rows + behind
     assert len(llm._chat._beginnings) == 1
+
+
+def test_what_is_settled_of_the_audio_is_read_again_for_new_terms_alone(
+    loaded: Loaded, speech: Samples
+) -> None:
+    """Both readings of the tick before go on: told, while it is told the same, and untold."""
+    _, encoder, llm = loaded
+    lengths = {
+        terms: len(TOKENIZER.encode(conversation(terms, ENGLISH).before).ids)
+        for terms in ("", "heparin", "apixaban")
+    }
+    behind = len(TOKENIZER.encode(conversation("", ENGLISH).told).ids)
+    encoded: Encoded | None = None
+    for samples, terms, anew in (
+        (speech[: 3 * 16_000], "heparin", True),
+        (speech, "heparin", False),
+        (speech, "apixaban", True),
+    ):
+        request = _request(encoder, samples)
+        joined = going_on(request.encoded, encoded, final=False)
+        start = encoder.trace.copy()
+        assert llm.decode(replace(request, encoded=joined, terms=[terms])).words
+        done, rows, settled = encoder.trace - start, len(joined.native.rows), joined.native.settled
+        if encoded is not None:
+            assert settled == len(encoded.native.rows) - OPEN_ROWS > 0
+            told = lengths[terms] + rows if anew else rows - settled
+            assert done.prefilled_tokens == told + rows - settled + behind
+            assert done.reused_tokens == lengths[""] + settled + (
+                0 if anew else lengths[terms] + settled
+            )
+        encoded = joined
 
 
 def test_without_a_language_the_model_is_asked_once_a_tick(

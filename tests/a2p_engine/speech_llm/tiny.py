@@ -92,17 +92,24 @@ def qwen2_audio(made: Tokenizer, seed: int = 10) -> Qwen2AudioForConditionalGene
 
 
 def _speak(model: Any, made: Tokenizer, end: str) -> None:
-    """Let a random model write letters and spaces, and end in time."""
+    """Let a model of small random numbers write letters and spaces, and end in time."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "embed_positions" not in name:
                 weight.mul_(6.0)
+    speaking(model, made, end)
+
+
+def speaking(model: Any, made: Tokenizer, end: str) -> Any:
+    """The model, which writes nothing but letters, spaces and its end."""
+    with torch.no_grad():
         written = [*"abcdefghij", "Ġ", "Ġt", "Ġthe", "in", "er"]
         likely = [made.token_to_id(text) for text in (*written, end)]
         kept = torch.zeros(made.get_vocab_size(), 1)
         kept[likely] = 1.0
         kept[likely[-1]] = 0.8  # answers of some words
         model.lm_head.weight.mul_(kept)
+    return model
 
 
 QWEN3_SPECIAL = (

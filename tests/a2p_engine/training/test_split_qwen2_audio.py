@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2AudioForConditionalGeneration
+from transformers.models.qwen2_audio import modeling_qwen2_audio as library
 
 from a2p_engine.encoders import build_encoder
 from a2p_engine.encoders.qwen2_audio import Qwen2AudioEncoder
@@ -79,6 +80,17 @@ def test_the_encoder_of_a_split_hears_what_the_whole_model_hears(
     assert "--force" in capsys.readouterr().err
 
 
+def test_what_is_neither_a_directory_nor_a_repository_is_not_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt path is called one, and nobody is told to fetch it from the hub."""
+    for name in (str(tmp_path / "nowhere"), "no such thing"):
+        assert main(["split", "qwen2-audio", name, "--out", str(tmp_path / "none")]) == 1
+        said = capsys.readouterr().err
+        assert f"{name} is neither a directory nor the name of a repository" in said
+        assert "hf download" not in said
+
+
 def test_the_published_split_is_read_without_running_its_code(
     model: Qwen2AudioForConditionalGeneration, tmp_path: Path
 ) -> None:
@@ -112,6 +124,32 @@ def test_the_published_split_is_read_without_running_its_code(
     (published / "embedding.pt").unlink()
     with pytest.raises(ModelError, match=r"embedding\.pt is missing"):
         split(published, tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["Qwen2AudioSdpaAttention", "Qwen2AudioFlashAttention2"])
+def test_modules_of_the_library_they_were_published_with_are_read(
+    model: Qwen2AudioForConditionalGeneration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    """Transformers 4.51 had an attention of its own for each way to compute it."""
+    tower = model.model.audio_tower
+    with monkeypatch.context() as older:
+        attention = type(name, (library.Qwen2AudioAttention,), {"__module__": library.__name__})
+        older.setattr(library, name, attention, raising=False)
+        for layer in tower.layers:
+            older.setattr(layer.self_attn, "__class__", attention)
+        torch.save(tower, tmp_path / "audio_tower.pt")
+    torch.save(model.model.multi_modal_projector, tmp_path / "projector.pt")
+    torch.save(model.get_input_embeddings(), tmp_path / "embedding.pt")
+    out = tmp_path / "out"
+    assert main(["split", "qwen2-audio", str(tmp_path), "--out", str(out)]) == 0
+    assert "config.json is missing" in capsys.readouterr().err
+    found = load_file(out / "audio_tower.safetensors")
+    for key, tensor in tower.state_dict().items():
+        torch.testing.assert_close(found[key], tensor)
 
 
 def test_checkpoints_of_other_models_are_refused(tmp_path: Path) -> None:

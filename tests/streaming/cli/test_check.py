@@ -226,3 +226,13 @@ def test_the_server_that_writes_captions_is_asked_for_its_models(
     (line,) = [line for name, line in found.items() if name.startswith("speech model's server")]
     assert told in line
     assert (code == 0) == (model == "whisper-1")
+
+
+def test_what_a_server_for_captions_lacks_is_told_in_full(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a table stands in brackets, which are no markup."""
+    monkeypatch.delenv("A2P_OPENAI_BASE_URL", raising=False)
+    code, found, _ = check("--speech-llm", "openai")
+    assert code != 0
+    assert "or base_url in [engine.openai]" in " ".join(found.values())
