@@ -55,7 +55,22 @@ class WhitenedHead(nn.Module):
             self.head.audio_word_proj.bias.copy_(torch.tensor([1.0, -1.0]))
 
     def fit(self, frames: Tensor, embeddings: Tensor) -> None:
-        """Measure mean and covariance on [n, D] frames and [V, D] embeddings."""
+        """Measure mean and covariance on [n, D] frames and [V, D] embeddings.
+
+        Raises:
+            TrainingError: they have another width than the head, or there are too few frames.
+        """
+        width = self.head.config.width
+        for what, rows in (("frames", frames), ("token embeddings", embeddings)):
+            if rows.shape[1] != width:
+                raise TrainingError(
+                    f"{what} have {rows.shape[1]} dimensions, the configuration's width is {width}"
+                )
+        if len(frames) <= width:
+            raise TrainingError(
+                f"{len(frames)} frames are too few for a head of width {width}: "
+                f"at least {width + 1} are needed"
+            )
         self.frame_mean.copy_(frames.mean(0))
         self.frame_map.copy_(_whitening(frames))
         self.embedding_mean.copy_(embeddings.mean(0))

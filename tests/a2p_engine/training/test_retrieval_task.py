@@ -69,6 +69,23 @@ def test_an_exported_head_needs_no_whitening() -> None:
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("frames", "embeddings", "message"),
+    [
+        ((WIDTH, WIDTH), (99, WIDTH), f"{WIDTH} frames are too few .* at least {WIDTH + 1}"),
+        ((99, WIDTH), (99, 5), f"token embeddings have 5 dimensions.* width is {WIDTH}"),
+        ((99, WIDTH + 1), (99, WIDTH), f"frames have {WIDTH + 1} dimensions.* width is {WIDTH}"),
+    ],
+)
+def test_what_cannot_be_whitened_is_a_clear_error(
+    frames: tuple[int, int], embeddings: tuple[int, int], message: str
+) -> None:
+    """Fewer rows than dimensions would blow up directions that were never seen."""
+    whitened = WhitenedHead(AttentionConfig(width=WIDTH, heads=3))
+    with pytest.raises(TrainingError, match=message):
+        whitened.fit(torch.randn(*frames), torch.randn(*embeddings))
+
+
 def test_training_goes_on_from_a_trained_head() -> None:
     """Behind any whitening it gives what it gave, and comes out as it went in."""
     torch.manual_seed(8)
