@@ -49,7 +49,7 @@ BoolArray = npt.NDArray[np.bool_]
 SIZES = (2_000, 10_000, 200_000)
 CANDIDATES = 150
 # Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
-BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 8.0, "eager": 24.0}
+BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 12.0, "eager": 24.0}
 OFFERED = 10
 _LEAST_THRESHOLD = 0.01
 # Where the first round begins: terms that match well for their length, in text that is in doubt.
