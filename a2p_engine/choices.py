@@ -30,9 +30,8 @@ class Choice:
 
     def of(self, token: int) -> float:
         """Log-odds of a token against what was written, within ``LEAST_LOG_ODDS`` and 0."""
-        if token == self.token:
-            return 0.0
-        return min(max(self.log_odds.get(token, self.least), LEAST_LOG_ODDS), 0.0)
+        log_odds = 0.0 if token == self.token else self.log_odds.get(token, self.least)
+        return min(max(log_odds, LEAST_LOG_ODDS), 0.0)
 
 
 def choices_of(tokens: Sequence[int], logits: Sequence[FloatArray]) -> tuple[Choice, ...]:

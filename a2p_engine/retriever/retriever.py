@@ -77,7 +77,7 @@ SHORTLIST = 20_000
 LEAST_CROWD = 2_000  # the smallest glossary that calibration has seen
 WRITTEN_WORDS = 10_000  # remembered, in memory only
 SPELLINGS = 50_000  # likewise
-CANDIDATES = 200  # most probable terms at first sight, whose probability is then worked out
+CANDIDATES = 150  # most probable terms at first sight, whose probability is then worked out
 PRONOUNCED_AT_ONCE = 1_000
 
 
@@ -345,11 +345,11 @@ class Retriever:
 
     def _spellings(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
         """Tokens of each text in running text, as it is and with a capital."""
-        forms = {text: dict.fromkeys((text, text[:1].upper() + text[1:])) for text in texts}
-        known = {text: found for text in forms if (found := self._spelt.get(text))}
-        missing = forms.keys() - known.keys()
-        ids = iter(self._tokenize([f" {form}" for text in missing for form in forms[text]]))
-        fresh = {text: [next(ids) for _ in forms[text]] for text in missing}
+        known = {text: found for text in texts if (found := self._spelt.get(text))}
+        missing = [text for text in texts if text not in known]
+        forms = [form for text in missing for form in (text, text[:1].upper() + text[1:])]
+        ids = self._tokenize([f" {form}" for form in forms])
+        fresh = {text: ids[2 * at : 2 * at + 2] for at, text in enumerate(missing)}
         if len(self._spelt) > SPELLINGS:
             self._spelt.clear()
         self._spelt.update(fresh)

@@ -8,8 +8,10 @@ text is strange or unsure, a term may be what was meant.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numba
 import numpy as np
@@ -101,8 +103,9 @@ class Reading:
         self._open = np.concatenate([[0], np.cumsum(self._open[:frames])])
         self._doubt, self._rarity = _Maxima(doubt), _Maxima(rarity)
         self._places = _places(transcript.words)
-        self._starts = [word.start for word in transcript.words]
-        self._forks = _forks(transcript.words)
+        forks = zip(transcript.words, _forks(transcript.words), strict=True)
+        self._forks = sorted(((word.start, known) for word, known in forks), key=itemgetter(0))
+        self._weighed = any(known for _, known in self._forks)
 
     def covers(self, start: IntArray, end: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each stretch was written down without being told what is there: [M]."""
@@ -151,15 +154,15 @@ class Reading:
         Returns:
             At most 0; None where it is not known what else might have been written.
         """
-        near = [
-            choices
-            for begin, choices in zip(self._starts, self._forks, strict=True)
-            if abs(begin - start) <= _NEAR_FRAMES
-        ]
+        if not self._weighed:
+            return None
+        first = bisect_left(self._forks, start - _NEAR_FRAMES, key=itemgetter(0))
+        last = bisect_right(self._forks, start + _NEAR_FRAMES, key=itemgetter(0))
+        near = [choices for _, choices in self._forks[first:last]]
         known = [choices for choices in near if choices]
         if known:
             return max(fork(choices, spelling) for choices in known for spelling in spellings)
-        return LEAST_LOG_ODDS if not near and any(self._forks) else None
+        return None if near else LEAST_LOG_ODDS
 
 
 def _forks(words: Sequence[WrittenWord]) -> list[tuple[Choice, ...]]:

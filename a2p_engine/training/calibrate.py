@@ -47,7 +47,6 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 SIZES = (2_000, 10_000, 200_000)
-CANDIDATES = 150
 # Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
 BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 12.0, "eager": 24.0}
 OFFERED = 10
@@ -185,7 +184,7 @@ def _examples(
         reading = retriever.read(state, listened.transcript)
         for size in sizes:
             part = everything.part(np.flatnonzero(everything.term < size))
-            found = retriever.candidates(part, index, reading, CANDIDATES)
+            found = retriever.candidates(part, index, reading)
             yield Example(
                 size=size,
                 features=retriever.describe(found, index, state, reading, size),
