@@ -58,7 +58,7 @@ class WhitenedHead(nn.Module):
         """Measure mean and covariance on [n, D] frames and [V, D] embeddings.
 
         Raises:
-            TrainingError: they have another width than the head, or there are too few frames.
+            TrainingError: they have another width than the head.
         """
         width = self.head.config.width
         for what, rows in (("frames", frames), ("token embeddings", embeddings)):
@@ -66,11 +66,6 @@ class WhitenedHead(nn.Module):
                 raise TrainingError(
                     f"{what} have {rows.shape[1]} dimensions, the configuration's width is {width}"
                 )
-        if len(frames) <= width:
-            raise TrainingError(
-                f"{len(frames)} frames are too few for a head of width {width}: "
-                f"at least {width + 1} are needed"
-            )
         self.frame_mean.copy_(frames.mean(0))
         self.frame_map.copy_(_whitening(frames))
         self.embedding_mean.copy_(embeddings.mean(0))
@@ -122,9 +117,13 @@ def _unmapped(weight: Tensor, symmetric: Tensor) -> Tensor:
 
 
 def _whitening(rows: Tensor) -> Tensor:
-    """Symmetric [D, D] map that takes [n, D] rows to unit covariance, tiny directions spared."""
+    """Symmetric [D, D] map that takes [n, D] rows to unit covariance, tiny directions spared.
+
+    So are those in which fewer rows than dimensions do not vary at all.
+    """
     values, vectors = torch.linalg.eigh(torch.cov(rows.double().T))
-    scale = values.clamp_min(0.01 * float(values.median())).rsqrt()
+    varied = values[-min(len(values), len(rows) - 1) :]  # ascending
+    scale = values.clamp_min(0.01 * float(varied.median())).rsqrt()
     whitening: Tensor = ((vectors * scale) @ vectors.T).float()
     return whitening
 
