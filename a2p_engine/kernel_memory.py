@@ -1,9 +1,9 @@
 """A bound on what oneDNN keeps for windows of lengths that may never come again.
 
-CTranslate2 and torch prepare a convolution for each length of a window and keep it, about 0.8 MB,
-until there are 1,024 of them. Windows of live audio have hundreds of lengths, so a server would
-grow for half an hour. Preparing those of a window anew takes 4 to 8 % as long as encoding it;
-rounding lengths up, so that they repeat, would cost as much and change what is heard.
+CTranslate2 and torch prepare a convolution for each length of a window and keep it until there are
+1,024 of them. Windows of live audio have hundreds of lengths, so a server would grow for half an
+hour. Preparing those of a window anew takes a small part of encoding it; rounding lengths up, so
+that they repeat, would cost as much and change what is heard.
 """
 
 from __future__ import annotations

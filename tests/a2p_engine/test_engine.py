@@ -270,10 +270,9 @@ def test_a_segment_that_was_never_read_is_first_written_untold(
     read: list[Transcript | None],
 ) -> None:
     """A file: what the model writes by itself is evidence for what it is told then."""
-    session, _ = engine.open(SessionOptions(), terms)
+    session, _ = engine.open(SessionOptions(threshold="cautious"), terms)
     (result,) = _steps(engine, session, sentence, hop_s=60)
-    untold, second = told
-    assert untold == [] and {"empagliflozin", "rosuvastatin"} <= set(second)
+    assert [sorted(each) for each in told] == [[], ["empagliflozin", "rosuvastatin"]]
     (transcript,) = read
     assert "at night" in _text(transcript) and "empagliflozin" not in _text(transcript)
     assert "empagliflozin" in result.text

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from a2p_engine.audio import read_audio
+from a2p_engine.choices import Choice
 from a2p_engine.engine import Engine, EngineSettings
 from a2p_engine.retriever import retriever as retrieval
 from a2p_engine.retriever.calibration import FINAL
@@ -71,7 +72,11 @@ def test_where_there_is_nothing_to_match_there_is_no_fit(
 
 
 def _read(
-    spoken: tuple[Retriever, FRAMES], *words: str, probability: float = 0.9, told: bool = False
+    spoken: tuple[Retriever, FRAMES],
+    *words: str,
+    probability: float = 0.9,
+    told: bool = False,
+    log_odds: float | None = None,
 ) -> float:
     """Probability of rosuvastatin with these words written where it was said."""
     retriever, (*_, frames) = spoken
@@ -80,8 +85,9 @@ def _read(
     place = found.term.tolist().index(0)
     edges = np.linspace(found.start[place], found.end[place], len(words) + 1).astype(int) // POOL
     spans = zip(words, edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    choices = () if log_odds is None else (Choice(-1, {}, log_odds),)  # of any term
     written = Transcript(
-        tuple(WrittenWord(f" {text}", *span, probability, told) for text, *span in spans),
+        tuple(WrittenWord(f" {text}", *span, probability, told, choices) for text, *span in spans),
         -(-len(frames) // POOL),
     )
     again = retriever.step(index, retriever.start(), frames, written)
@@ -118,6 +124,15 @@ def test_text_that_fits_and_is_sure_speaks_against_a_term(
     words = ("rose", "of", "a", "statin")
     sure, unsure = (_read(spoken, *words, probability=p) for p in (0.99, 0.1))
     assert sure < unsure < _read(spoken, "rosuvastatin")
+
+
+def test_a_term_that_was_nearly_written_is_more_probable(
+    spoken: tuple[Retriever, FRAMES],
+) -> None:
+    """Than one that the model would hardly have written there."""
+    words = ("rose", "of", "a", "statin")
+    nearly, hardly = (_read(spoken, *words, log_odds=log_odds) for log_odds in (-0.5, -11.0))
+    assert nearly > 0.5 > hardly
 
 
 def test_candidates_are_few_and_none_is_switched_off(

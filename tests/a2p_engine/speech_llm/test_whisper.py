@@ -35,6 +35,19 @@ def recording() -> Samples:
     return read_audio(RECORDING)
 
 
+def _request(encoder: WhisperEncoder, audio: Samples, **changes: Any) -> DecodeRequest:
+    """To write the audio down in English, untold."""
+    request = DecodeRequest(
+        samples=audio,
+        encoded=encoder.encode(audio),
+        terms=[],
+        committed="",
+        language="en",
+        task="transcribe",
+    )
+    return replace(request, **changes)
+
+
 def _text(words: tuple[TimedWord, ...]) -> str:
     return "".join(word.text for word in words).strip()
 
@@ -62,14 +75,7 @@ def test_windows_that_make_the_model_loop_come_out_once(
 ) -> None:
     """Cut in mid-speech, these windows loop in greedy decoding; the caption does not."""
     audio = recording[int(start_s * HZ) : int(end_s * HZ)]
-    request = DecodeRequest(
-        samples=audio,
-        encoded=encoder.encode(audio),
-        terms=[],
-        committed="",
-        language="en",
-        task="transcribe",
-    )
+    request = _request(encoder, audio)
     llm = WhisperSpeechLLM("whisper-base", encoder)
     words = Guard().write([], lambda _terms: llm.decode(request)).words
     assert _text(words).casefold().count("sugar is high") == 1
@@ -78,14 +84,7 @@ def test_windows_that_make_the_model_loop_come_out_once(
 def test_language_is_detected(encoder: WhisperEncoder, recording: Samples) -> None:
     """``auto`` gives the language that was found."""
     audio = recording[: 6 * HZ]
-    request = DecodeRequest(
-        samples=audio,
-        encoded=encoder.encode(audio),
-        terms=[],
-        committed="",
-        language="auto",
-        task="transcribe",
-    )
+    request = _request(encoder, audio, language="auto")
     assert WhisperSpeechLLM("whisper-base", encoder).decode(request).language == "en"
 
 
@@ -94,14 +93,7 @@ def test_terms_beyond_the_models_limit_are_trimmed_and_counted(
 ) -> None:
     """The previous text has room for 223 tokens; the rest is reported, not lost silently."""
     audio = recording[: 3 * HZ]
-    request = DecodeRequest(
-        samples=audio,
-        encoded=encoder.encode(audio),
-        terms=[f"levetiracetam{number}" for number in range(100)],
-        committed="",
-        language="en",
-        task="transcribe",
-    )
+    request = _request(encoder, audio, terms=[f"levetiracetam{number}" for number in range(100)])
     llm = WhisperSpeechLLM("whisper-base", encoder)
     prompt = llm.decode(request).prompt
     assert prompt.terms == tuple(f"levetiracetam{n}" for n in range(len(prompt.terms)))
@@ -129,15 +121,7 @@ def test_earlier_text_goes_before_the_terms_and_gives_way_to_them(encoder: Whisp
 def test_the_wording_of_terms_can_be_another(encoder: WhisperEncoder, recording: Samples) -> None:
     """The prompt that was told is that of the hypothesis; earlier text is kept apart."""
     audio = recording[: 2 * HZ]
-    request = DecodeRequest(
-        samples=audio,
-        encoded=encoder.encode(audio),
-        terms=["apixaban"],
-        committed="",
-        language="en",
-        task="transcribe",
-        context="Good morning.",
-    )
+    request = _request(encoder, audio, terms=["apixaban"], context="Good morning.")
     prompt = WhisperSpeechLLM("whisper-base", encoder, SENTENCE).decode(request).prompt
     assert (prompt.text, prompt.context) == ("The speaker talks about apixaban.", "Good morning.")
 
@@ -172,14 +156,7 @@ def test_fast_speech_has_room_for_its_words(
         return write(window)
 
     monkeypatch.setattr(llm, "_write", watched)
-    request = DecodeRequest(
-        samples=audio,
-        encoded=encoder.encode(audio),
-        terms=["apixaban"],
-        committed="Good morning",
-        language="en",
-        task="transcribe",
-    )
+    request = _request(encoder, audio, terms=["apixaban"], committed="Good morning")
     llm.decode(request)
     assert asked == [10 * 8 + 16]
 
@@ -190,14 +167,7 @@ def test_untold_it_says_what_else_it_might_have_written(
     """A choice for each token; none where terms were told or the text was given."""
     audio = recording[: 5 * HZ]
     llm = WhisperSpeechLLM("whisper-base", encoder)
-    request = DecodeRequest(
-        samples=audio,
-        encoded=encoder.encode(audio),
-        terms=[],
-        committed="",
-        language="en",
-        task="transcribe",
-    )
+    request = _request(encoder, audio)
     words = llm.decode(request).words
     assert len(words) > 5
     for word in words:
