@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
@@ -30,6 +32,7 @@ RECORDING = Recording(
     terms=("warfarin", "apixaban", "empagliflozin", "rosuvastatin", "levetiracetam"),
 )
 GLOSSARY = DATA / "glossary_10k.txt"
+READY_WITHIN_S = 120.0  # the first start pronounces ten thousand terms and compiles
 
 
 def run_demo(console: Console | None = None) -> int:
@@ -41,6 +44,7 @@ def run_demo(console: Console | None = None) -> int:
     console = console or Console(highlight=False)
     console.print(Text("Starting the server with a glossary of 10,000 terms …", "dim"))
     with local_server(["--glossary", f"ward={GLOSSARY}"]) as url:
+        _wait_until_ready(url)
         records = {
             name: asyncio.run(_caption(console, url, glossary))
             for name, glossary in (("with the glossary", "ward"), ("without", None))
@@ -48,6 +52,14 @@ def run_demo(console: Console | None = None) -> int:
     console.print(_side_by_side(records))
     console.print(_figures(records))
     return _verdict(console, *records.values())
+
+
+def _wait_until_ready(url: str) -> None:
+    """Speak when models and glossary are loaded, or as soon as that takes too long."""
+    ready = httpx.URL(url).copy_with(scheme="http", path="/readyz")
+    patience = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < patience and httpx.get(ready).status_code != httpx.codes.OK:
+        time.sleep(0.2)
 
 
 async def _caption(console: Console, url: str, glossary: str | None) -> Record:

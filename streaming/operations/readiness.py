@@ -22,7 +22,8 @@ Glossary = tuple[tuple[Term, ...], Path | None]  # terms, and an index file of f
 class WarmUp:
     """Has the engine load what it loads at first use, so that no speaker has to wait for it.
 
-    One step is made, and a session is opened and closed for each glossary, which indexes it.
+    One step is made without a glossary and one with each, which indexes it and compiles what scores
+    its terms.
 
     Attributes:
         unmet: the conditions that are not met yet, or cannot be met, and why.
@@ -72,6 +73,10 @@ class WarmUp:
 
     def _step(self) -> None:
         handle, _ = self._room.engine.open(SessionOptions(language="auto"))
+        self._hear(handle)
+
+    def _hear(self, handle: str) -> None:
+        """A second of silence; ends the session."""
         try:
             second = np.zeros(SAMPLE_RATE_HZ, np.float32)
             self._room.engine.step(
@@ -90,7 +95,7 @@ class WarmUp:
     def _open(self, name: str) -> None:
         terms, index = self._glossaries[name]()
         handle, info = self._room.engine.open(SessionOptions(language="auto"), terms, index=index)
-        self._room.engine.close(handle)
+        self._hear(handle)
         logger.info(
             "glossary %s is indexed: %d terms",
             name,

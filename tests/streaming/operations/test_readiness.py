@@ -72,6 +72,8 @@ async def test_not_before_models_and_glossaries_are_loaded(
         go_on.set()
         await until(lambda: not server.hub.warm_up.unmet)
         assert await state_of(server) == (200, READY)
+    # One step without a glossary, one with each: scoring is compiled before anyone speaks.
+    assert len(engine.requests) == 3 and not engine.sessions
 
 
 async def test_what_cannot_be_loaded_is_named(serving: Serving, engine: FakeEngine) -> None:
