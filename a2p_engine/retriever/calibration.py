@@ -7,6 +7,7 @@ audio that j claims,
     p(i) = exp z(i) / (1 + sum_j o(i, j) exp z(j)),        o(i, i) = 1
 
 which is a softmax among sound-alikes and a logistic regression for a candidate without rivals.
+Where one term contains another they are no rivals: "mocha" is said where "iced mocha" is.
 
 All terms are sieved by a logit that is linear in what is known of each; the candidates that remain
 get theirs from a small network, since evidence does not simply add up: what the speech LLM would
@@ -16,7 +17,9 @@ rather have written decides between homophones, and means little where its text 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2p_engine.errors import ModelError
+from a2p_engine.retriever.spelling import spelling
 from a2p_engine.types import EAGERNESS, Eagerness
 
 FloatArray = npt.NDArray[np.float32]
@@ -185,25 +189,45 @@ def sound_features(likelihood: FloatArray, length: IntArray) -> FloatArray:
     return np.stack([bounded, bounded / length], axis=1).astype(np.float32)
 
 
-def claimed(start: IntArray, end: IntArray) -> FloatArray:
-    """Share of each stretch of audio that each other one claims: [M, M], row i of i's own."""
+def claimed(texts: Sequence[str], start: IntArray, end: IntArray) -> FloatArray:
+    """Share of each candidate's audio that each other one claims: [M, M], row i of i's own.
+
+    Args:
+        texts: M terms.
+        start: [M] first frame of each match.
+        end: [M] one past its last frame.
+    """
     shared = np.minimum(end[:, None], end) - np.maximum(start[:, None], start)
     size = np.maximum(end - start, 1)[:, None]
-    share = np.maximum(shared, 0) / size
+    share = np.asarray(np.maximum(shared, 0) / size, np.float32)
+    for outer, inner in _nested(texts):
+        share[outer, inner] = share[inner, outer] = 0
     np.fill_diagonal(share, 1.0)
-    return np.asarray(share, np.float32)
+    return share
 
 
-def probabilities(logits: FloatArray, start: IntArray, end: IntArray) -> FloatArray:
+def _nested(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Pairs of which the first contains the second as a run of whole words."""
+    words = [spelling(text).split() for text in texts]
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, said in enumerate(words):
+        places.setdefault(tuple(said), []).append(place)
+    for outer, said in enumerate(words):
+        for first, last in combinations(range(len(said) + 1), 2):
+            if last - first < len(said):
+                for inner in places.get(tuple(said[first:last]), ()):
+                    yield outer, inner
+
+
+def probabilities(logits: FloatArray, claims: FloatArray) -> FloatArray:
     """Of M candidates, sound-alikes sharing one; see the module's formula.
 
     Args:
         logits: [M], -inf for a term that is switched off.
-        start: [M] first frame of each match.
-        end: [M] one past its last frame.
+        claims: [M, M], see ``claimed``.
     """
     if not len(logits):
         return np.zeros(0, np.float32)
     top = max(float(logits.max()), 0.0)
     odds = np.exp(logits.astype(np.float64) - top)
-    return np.asarray(odds / (np.exp(-top) + claimed(start, end) @ odds), np.float32)
+    return np.asarray(odds / (np.exp(-top) + claims @ odds), np.float32)

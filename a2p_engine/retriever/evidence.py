@@ -118,9 +118,10 @@ def best_of_each(term: IntArray, logits: FloatArray) -> npt.NDArray[np.int64]:
     """Of the ways to say a term, the most probable one speaks for it; ``term`` is ascending."""
     fresh = np.diff(term, prepend=-1) > 0
     owner = np.cumsum(fresh) - 1
-    order = np.argsort(logits, kind="stable")  # later writes win below
-    best = np.zeros(int(fresh.sum()), np.int64)
-    best[owner[order]] = order
+    most = np.maximum.reduceat(logits, np.flatnonzero(fresh))
+    hits = np.flatnonzero(logits == most[owner])
+    best = np.zeros(len(most), np.int64)
+    best[owner[hits]] = hits
     return best
 
 

@@ -205,6 +205,13 @@ class GlossaryIndex:
         for part in self._parts:
             yield from part.terms()
 
+    def texts(self, numbers: IntArray) -> list[str]:
+        """Spellings of some terms."""
+        place = np.searchsorted(self._first, numbers, "right") - 1
+        local = numbers - np.array(self._first)[place]
+        pairs = zip(place.tolist(), local.tolist(), strict=True)
+        return [self._parts[part].section.terms.texts[number] for part, number in pairs]
+
     def find(self, text: str) -> int | None:
         """Number of the term with this text."""
         for first, part in zip(self._first, self._parts, strict=False):
@@ -212,6 +219,16 @@ class GlossaryIndex:
             if place is not None and part.present[place]:
                 return first + place
         return None
+
+    def find_all(self, texts: Sequence[str]) -> IntArray:
+        """Numbers of the terms with any of these texts, ascending."""
+        found = [
+            first + place
+            for first, part in zip(self._first, self._parts, strict=False)
+            for place in part.section.terms.find_all(texts)
+            if part.present[place]
+        ]
+        return np.array(sorted(found), np.int32)
 
     def pronunciations(self, number: int) -> PhoneIndex:
         """The ways to say one term."""

@@ -26,6 +26,7 @@ from a2p_engine.retriever.calibration import (
     READ,
     SPELT,
     Calibration,
+    claimed,
     heard_features,
     probabilities,
     sound_features,
@@ -45,6 +46,7 @@ from a2p_engine.retriever.index_file import Vocabulary
 from a2p_engine.retriever.joint_scorer import JointScorer
 from a2p_engine.retriever.phoneme_ctc import BOUNDARY, PhonemeCTC, with_boundaries
 from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
+from a2p_engine.retriever.spelling import words_only
 from a2p_engine.retriever.spotter import (
     VOWELS,
     MatchCosts,
@@ -57,7 +59,7 @@ from a2p_engine.retriever.spotter import (
 from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
 from a2p_engine.retriever.term_table import TermTable
 from a2p_engine.retriever.token_table import TokenTable
-from a2p_engine.retriever.transcript import Reading, Transcript, words_only
+from a2p_engine.retriever.transcript import Reading, Transcript, spellings_of
 from a2p_engine.types import Term
 
 FloatArray = npt.NDArray[np.float32]
@@ -258,15 +260,15 @@ class Retriever:
             frames: float32 [T, D], every encoder frame of the segment so far.
             transcript: what the speech LLM made of the segment, or of its beginning.
         """
-        heard = self.hear(index, state, frames)
+        heard = self.hear(index, state, frames, transcript)
         reading = self.read(state, transcript) if transcript and transcript.words else None
         found = self.candidates(heard, index, reading)
         logits = self.calibration.final.logits(self.describe(found, index, state, reading))
+        texts = index.texts(found.term)
+        claims = claimed(texts, found.match.start, found.match.end + 1)
         return Evidence(
             found.term,
-            probabilities(
-                logits + index.log_weights[found.term], found.match.start, found.match.end + 1
-            ),
+            probabilities(logits + index.log_weights[found.term], claims),
             found.match.cost,
             found.match.start * self.pool,
             (found.match.end + 1) * self.pool,
@@ -290,13 +292,20 @@ class Retriever:
     def candidates(
         self, heard: Heard, index: GlossaryIndex, reading: Reading | None, limit: int = CANDIDATES
     ) -> Heard:
-        """The pronunciations of the most probable terms at first sight, one for each term."""
+        """The pronunciations of the most probable terms at first sight, one for each term.
+
+        Those that the text spells out are among them.
+        """
         features, covered = self._sieved(heard, reading)
         logits = self.calibration.sieve.logits(features, covered) + index.log_weights[heard.term]
         logits[~np.isfinite(heard.match.cost)] = -np.inf
         best = best_of_each(heard.term, logits)
         if len(best) > limit:
-            best = np.sort(best[np.argpartition(-logits[best], limit)[:limit]])
+            order = -logits[best]
+            if reading is not None:
+                spelt = index.find_all(reading.spellings.texts)
+                order[np.isin(heard.term[best], spelt) & np.isfinite(order)] = -np.inf
+            best = np.sort(best[np.argpartition(order, limit)[:limit]])
         return heard.part(best[np.isfinite(logits[best])])
 
     def describe(
@@ -325,7 +334,7 @@ class Retriever:
         sound = sound_features(likelihoods(log_probs, found), found.length)
         written = np.zeros((len(read), len(READ) + len(SPELT) + len(FORK) + len(KNOWN)), np.float32)
         if reading is not None:
-            texts = [index[number].text for number in found.term.tolist()]
+            texts = index.texts(found.term)
             written = self._compared(reading, texts, found.match, read)
             written[~covered] = 0
         crowd = np.full((len(read), 1), np.log(max(size or index.size, LEAST_CROWD)), np.float32)
@@ -339,8 +348,9 @@ class Retriever:
         spellings = self._spellings(texts)
         places = zip(match.start.tolist(), match.end.tolist(), strict=True)
         for row, text, (start, end) in zip(columns, texts, places, strict=True):
+            spelt = reading.spellings.contain(text, start, end + 1)
             log_odds = reading.fork(spellings[text], start)
-            row[:] = reading.spells(text, start, end + 1), log_odds or 0.0, 1, log_odds is not None
+            row[:] = spelt, 0.0 if spelt else log_odds or 0.0, 1, log_odds is not None
         return np.concatenate([read, columns], axis=1)
 
     def _spellings(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
@@ -411,8 +421,18 @@ class Retriever:
         return PhoneIndex(readings, [0] * len(readings))
 
     @torch.no_grad()
-    def hear(self, index: GlossaryIndex, state: RetrieverState, frames: FloatArray) -> Heard:
-        """What both stages say of every pronunciation; arguments as for ``step``."""
+    def hear(
+        self,
+        index: GlossaryIndex,
+        state: RetrieverState,
+        frames: FloatArray,
+        transcript: Transcript | None = None,
+    ) -> Heard:
+        """What both stages say of every pronunciation; arguments as for ``step``.
+
+        Of a glossary too long to be followed, the terms that the transcript spells out are among
+        those that the spotter hears.
+        """
         settled = max(state.settled, (len(frames) // self.pool - LOOKAHEAD_FRAMES) * self.pool)
         split = (settled - state.settled) // self.pool
         pooled = torch.from_numpy(pool(frames[state.settled :], self.pool)).to(self._device)
@@ -430,7 +450,7 @@ class Retriever:
             whole = np.concatenate([*state.emissions, emissions])
             found = [
                 (first, phones, self._matched(phones, whole))
-                for first, phones in _shortlisted(index, scores)
+                for first, phones in _shortlisted(index, scores, transcript)
             ]
         state.log_probs.append(log_probs[:split])
         state.emissions.append(emissions[:split])
@@ -504,11 +524,15 @@ class Retriever:
         return [known[symbol] for symbol in with_boundaries(phonemes) if symbol in known]
 
 
-def _shortlisted(index: GlossaryIndex, scores: Tensor) -> list[tuple[int, PhoneIndex]]:
-    """Pronunciations, by section, of the terms that the A2P head ranks highest."""
+def _shortlisted(
+    index: GlossaryIndex, scores: Tensor, transcript: Transcript | None
+) -> list[tuple[int, PhoneIndex]]:
+    """Pronunciations, by section, of terms that are written or the A2P head ranks highest."""
     best = term_score.top_k(scores, SHORTLIST)[1].cpu().numpy()
     chosen = np.zeros(index.numbers, np.bool_)
     chosen[best] = True
+    if transcript is not None:
+        chosen[index.find_all(spellings_of(transcript).texts)] = True
     return [
         (
             first,

@@ -123,3 +123,10 @@ class TermTable:
                 return place
             first += 1
         return None
+
+    def find_all(self, texts: Sequence[str]) -> list[int]:
+        """Places of the terms with any of these texts."""
+        keys = np.fromiter((zlib.crc32(text.encode()) for text in texts), np.uint32, len(texts))
+        first, last = (np.searchsorted(self.hashes, keys, side) for side in ("left", "right"))
+        found = (self.find(texts[hit]) for hit in np.flatnonzero(first < last).tolist())
+        return [place for place in found if place is not None]

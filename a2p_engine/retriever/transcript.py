@@ -7,10 +7,10 @@ text is strange or unsure, a term may be what was meant.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 
 import numba
@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from a2p_engine.choices import LEAST_LOG_ODDS, Choice, fork
+from a2p_engine.retriever.spelling import Spellings
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 
-LONGEST_TERM_WORDS = 6
 _DELETION = np.float32(3.0)
 _LINGER = np.float32(0.05)
 _WORST = np.float32(20.0)  # nats; a misfit beyond says no more
@@ -30,7 +30,6 @@ _IMPOSSIBLE = np.float32(1e9)
 _SURE = 0.999  # probabilities beyond say no more
 _EDGE_FRAMES = 2  # word times are exact to about 80 ms
 _NEAR_FRAMES = 8  # a term may be written so far from where it was heard
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class Reading:
             self._open[stretch] |= word.told
         self._open = np.concatenate([[0], np.cumsum(self._open[:frames])])
         self._doubt, self._rarity = _Maxima(doubt), _Maxima(rarity)
-        self._places = _places(transcript.words)
+        self.spellings = spellings_of(transcript)
         forks = zip(transcript.words, _forks(transcript.words), strict=True)
         self._forks = sorted(((word.start, known) for word, known in forks), key=itemgetter(0))
         self._weighed = any(known for _, known in self._forks)
@@ -136,13 +135,6 @@ class Reading:
             np.maximum(-doubt, 0) * np.exp(-misfit / 2),
         )
         return np.stack(columns, axis=1).astype(np.float32)
-
-    def spells(self, text: str, start: int, end: int) -> bool:
-        """Whether the text has these words about there."""
-        return any(
-            first < end + _NEAR_FRAMES and last > start - _NEAR_FRAMES
-            for first, last in self._places.get(" ".join(_parts(text)), ())
-        )
 
     def fork(self, spellings: Sequence[Sequence[int]], start: int) -> float | None:
         """Log-odds of the best of some spellings against the text, where both part.
@@ -194,34 +186,23 @@ class _Maxima:
         """[M] of the frames ``start`` to ``end``, at least one."""
         found = np.empty(len(start), np.float32)
         level = np.log2(np.maximum(end - start, 1)).astype(np.int64)
-        for number in np.unique(level):
+        for number in np.flatnonzero(np.bincount(level)):
             which = level == number
             table = self._levels[number]
             found[which] = np.maximum(table[start[which]], table[end[which] - 2**number])
         return found
 
 
-def _parts(text: str) -> list[str]:
-    """Words in lower case, an inner apostrophe kept: "couldn't" does not contain "couldn"."""
-    return words_only(text).casefold().split()
-
-
-def words_only(text: str) -> str:
-    """A text without punctuation, but for apostrophes within words."""
-    return " ".join(_WORD.findall(text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
-
-
-def _places(words: Sequence[WrittenWord]) -> dict[str, list[tuple[int, int]]]:
-    """Where each run of words that nobody was told stands: plain text to (start, end) frames."""
-    spoken = [(part, word) for word in words for part in _parts(word.text)]
-    found: dict[str, list[tuple[int, int]]] = {}
-    for first in range(len(spoken)):
-        for last in range(first, min(first + LONGEST_TERM_WORDS, len(spoken))):
-            if spoken[last][1].told:
-                break
-            text = " ".join(part for part, _ in spoken[first : last + 1])
-            found.setdefault(text, []).append((spoken[first][1].start, spoken[last][1].end))
-    return found
+def spellings_of(transcript: Transcript) -> Spellings:
+    """What a text spells out; a word that was told spells nothing, nor do words around it."""
+    stretches = groupby(transcript.words, key=lambda word: word.told)
+    return Spellings(
+        [
+            [(word.text, word.start, word.end) for word in words]
+            for told, words in stretches
+            if not told
+        ]
+    )
 
 
 @numba.njit(nogil=True, cache=True)

@@ -178,18 +178,19 @@ def _examples(
     """Candidates of each recording in each glossary: the first words of the list."""
     retriever.calibration = fit
     index = retriever.index([Term(text=word) for word in words])
-    for listened, text in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
+    for listened, said in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
         state = retriever.start()
         everything = retriever.hear(index, state, listened.frames)
         reading = retriever.read(state, listened.transcript)
         for size in sizes:
             part = everything.part(np.flatnonzero(everything.term < size))
             found = retriever.candidates(part, index, reading)
+            terms = [words[number] for number in found.term]
             yield Example(
                 size=size,
                 features=retriever.describe(found, index, state, reading, size),
-                claimed=claimed(found.match.start, found.match.end + 1),
-                spoken=np.array([words[number] in text for number in found.term], np.bool_),
+                claimed=claimed(terms, found.match.start, found.match.end + 1),
+                spoken=np.array([term in said for term in terms], np.bool_),
                 seconds=listened.seconds,
             )
 

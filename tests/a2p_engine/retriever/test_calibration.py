@@ -51,7 +51,9 @@ def _ints(*values: int) -> npt.NDArray[np.int32]:
 
 def _shared(rows: list[tuple[float, int, int]]) -> npt.NDArray[np.float32]:
     logits, start, length = zip(*rows, strict=True) if rows else ((), (), ())
-    return probabilities(_floats(*logits), _ints(*start), _ints(*start) + _ints(*length))
+    texts = [f"term{number}" for number in range(len(rows))]
+    claims = claimed(texts, _ints(*start), _ints(*start) + _ints(*length))
+    return probabilities(_floats(*logits), claims)
 
 
 @given(logits_and_places)
@@ -89,10 +91,19 @@ def test_what_is_switched_off_has_no_probability_and_no_rights() -> None:
 
 def test_a_rival_takes_as_much_as_it_claims() -> None:
     """Two halves of a long term claim half of it each, and it claims all of them."""
-    share = claimed(_ints(0, 0, 5), _ints(10, 5, 10))
+    share = claimed(["whole", "first", "last"], _ints(0, 0, 5), _ints(10, 5, 10))
     assert share.tolist() == [[1, 0.5, 0.5], [1, 1, 0], [1, 0, 1]]
     whole, half, _ = _shared([(0.0, 0, 10), (0.0, 0, 5), (0.0, 5, 5)])
     assert (whole, half) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
+def test_a_term_within_another_is_no_rival() -> None:
+    """Both are said at once, unless the shorter one is but a part of a word."""
+    texts = ["iced mocha", "Mocha", "moc", "iced mocha"]
+    share = claimed(texts, _ints(0, 6, 6, 0), _ints(10, 10, 8, 10))
+    assert share[0].tolist() == pytest.approx([1, 0, 0.2, 1])
+    assert share[1].tolist() == [0, 1, 0.5, 0]
+    assert share[2].tolist() == [1, 1, 1, 1]
 
 
 def test_text_decides_which_weights_are_used() -> None:

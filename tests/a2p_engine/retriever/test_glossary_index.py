@@ -180,6 +180,21 @@ def test_a_term_added_again_replaces_the_old_entry() -> None:
     assert edited[edited.find("abc") or 0].target == "xyz"
 
 
+def test_terms_are_found_by_any_of_many_texts() -> None:
+    """In every section, and under their present numbers only."""
+    scored = _Scored()
+
+    def section(*texts: str) -> Section:
+        table = TermTable.of([Term(text=text) for text in texts])
+        return Section.of(table, [[_tokens(t)] for t in texts], PhoneIndex((), ()), scored.table)
+
+    index = GlossaryIndex.of(section("a", "b", "c")).edit(add=section("b", "dd"), remove=["a"])
+    found = index.find_all(["dd", "a", "b", "x", "c", ""])
+    assert found.tolist() == [2, 3, 4]
+    assert index.texts(found) == ["c", "b", "dd"]
+    assert index.find_all([]).tolist() == [] and index.texts(found[:0]) == []
+
+
 def test_removing_everything_leaves_an_empty_glossary() -> None:
     """Nothing is offered, and terms can be added again."""
     empty = SCORED.index("abc").edit(remove=["abc", "never there"])

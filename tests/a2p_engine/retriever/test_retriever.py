@@ -160,3 +160,28 @@ def test_candidates_are_few_and_none_is_switched_off(
     monkeypatch.setattr(retrieval, "SHORTLIST", 3)
     shortlisted = retriever.step(index, retriever.start(), frames)
     assert 0 in shortlisted.term and len(shortlisted.term) <= 3
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_what_is_spelt_out_is_a_candidate(
+    spoken: tuple[Retriever, FRAMES], monkeypatch: pytest.MonkeyPatch, followed: bool
+) -> None:
+    """However badly it sounds; but not if the model was told to write it, or it is switched off."""
+    retriever, (*_, frames) = spoken
+    texts = ("rosuvastatin", "rose of a statin", "Zanzibar", "voussoir", "quixotic")
+    terms = [Term(text=text, enabled=text != "voussoir") for text in texts]
+    index = retriever.index(terms)
+    words = (
+        WrittenWord(" zanzibar", 0, 5, 0.9),
+        WrittenWord(" voussoir", 5, 9, 0.9),
+        WrittenWord(" quixotic", 9, 12, 0.9, told=True),
+    )
+    monkeypatch.setattr(retrieval, "SHORTLIST", 2)
+    monkeypatch.setattr(retrieval, "SPOTTER_LIMIT", 100 if followed else 0)
+    written = Transcript(words, len(frames) // POOL)
+    state = retriever.start()
+    heard = retriever.hear(index, state, frames, written)
+    found = retriever.candidates(heard, index, retriever.read(state, written), limit=2)
+    assert 2 in found.term and len(found.term) == 2 and not {3, 4} & set(found.term.tolist())
+    unread = retriever.candidates(retriever.evidence(index, frames), index, None, limit=2)
+    assert 2 not in unread.term

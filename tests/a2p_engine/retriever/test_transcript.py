@@ -193,40 +193,40 @@ def test_a_text_may_cover_more_than_was_heard() -> None:
 
 def test_a_term_is_spelt_where_it_stands() -> None:
     """Case and punctuation aside, within a third of a second."""
-    reading = _spelling(_word(" The", 10, 15), _word(" Badge,", 15, 25))
-    assert reading.spells("badge", 15, 25)
-    assert reading.spells("BADGE", 32, 40) and not reading.spells("badge", 33, 40)
-    assert reading.spells("badge", 0, 8) and not reading.spells("badge", 0, 7)
-    assert not reading.spells("bad", 15, 25)
+    spellings = _spelling(_word(" The", 10, 15), _word(" Badge,", 15, 25)).spellings
+    assert spellings.contain("badge", 15, 25)
+    assert spellings.contain("BADGE", 32, 40) and not spellings.contain("badge", 33, 40)
+    assert spellings.contain("badge", 0, 8) and not spellings.contain("badge", 0, 7)
+    assert not spellings.contain("bad", 15, 25)
 
 
 @pytest.mark.parametrize("apostrophe", ["'", "\N{RIGHT SINGLE QUOTATION MARK}"])
 def test_an_inner_apostrophe_belongs_to_its_word(apostrophe: str) -> None:
     """A negated word does not spell what stands before its apostrophe, however that is typed."""
-    reading = _spelling(_word(f" couldn{apostrophe}t", 0, 9), _word(" 'Tis'", 9, 15))
-    assert not reading.spells("couldn", 0, 9)
-    assert not reading.spells("t", 0, 9)
-    assert reading.spells("couldn't", 0, 9)
-    assert reading.spells("couldn\N{RIGHT SINGLE QUOTATION MARK}t", 0, 9)
-    assert reading.spells("tis", 9, 15)
+    spellings = _spelling(_word(f" couldn{apostrophe}t", 0, 9), _word(" 'Tis'", 9, 15)).spellings
+    assert not spellings.contain("couldn", 0, 9)
+    assert not spellings.contain("t", 0, 9)
+    assert spellings.contain("couldn't", 0, 9)
+    assert spellings.contain("couldn\N{RIGHT SINGLE QUOTATION MARK}t", 0, 9)
+    assert spellings.contain("tis", 9, 15)
 
 
 def test_a_term_of_several_words_is_spelt_by_a_run_of_them() -> None:
     """Hyphens part words, order matters, and so does what stands between."""
     words = [_word(text, 10 * n, 10 * n + 10) for n, text in enumerate(("left", "bundle-branch"))]
-    reading = _spelling(*words, _word("block", 20, 30))
-    assert reading.spells("left bundle branch block", 0, 30)
-    assert reading.spells("Bundle branch", 10, 20)
-    assert not reading.spells("bundle left", 0, 20)
-    assert not reading.spells("left block", 0, 30)
+    spellings = _spelling(*words, _word("block", 20, 30)).spellings
+    assert spellings.contain("left bundle branch block", 0, 30)
+    assert spellings.contain("Bundle branch", 10, 20)
+    assert not spellings.contain("bundle left", 0, 20)
+    assert not spellings.contain("left block", 0, 30)
 
 
 def test_what_was_told_spells_nothing() -> None:
     """Nor do the words around it make a run."""
-    reading = _spelling(_word("new", 0, 9), _told("big", 9, 18), _word("york", 18, 27))
-    assert not reading.spells("big", 9, 18)
-    assert not reading.spells("new york", 0, 27)
-    assert reading.spells("york", 18, 27)
+    spellings = _spelling(_word("new", 0, 9), _told("big", 9, 18), _word("york", 18, 27)).spellings
+    assert not spellings.contain("big", 9, 18)
+    assert not spellings.contain("new york", 0, 27)
+    assert spellings.contain("york", 18, 27)
 
 
 @given(

@@ -21,6 +21,7 @@ from a2p_engine.prompt import Prompt
 from a2p_engine.retriever.calibration import FINAL, READ, Calibration
 from a2p_engine.retriever.evidence import Heard
 from a2p_engine.retriever.retriever import Retriever, RetrieverState
+from a2p_engine.retriever.spelling import Spellings
 from a2p_engine.retriever.spotter import Matches, PhoneIndex
 from a2p_engine.retriever.transcript import Transcript, WrittenWord
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
@@ -51,6 +52,12 @@ class _Words(list[Term]):
     def log_weights(self) -> npt.NDArray[np.float32]:
         return np.zeros(len(self), np.float32)
 
+    def texts(self, numbers: npt.NDArray[np.int32]) -> list[str]:
+        return [self[number].text for number in numbers]
+
+    def find_all(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
+        return np.array([n for n, term in enumerate(self) if term.text in texts], np.int32)
+
 
 @dataclass
 class _Reading:
@@ -65,8 +72,9 @@ class _Reading:
     def covers(self, start: npt.NDArray[np.int32], end: Any) -> Any:
         return np.ones(len(start), np.bool_)
 
-    def spells(self, text: str, start: int, end: int) -> bool:
-        return False
+    @property
+    def spellings(self) -> Spellings:
+        return Spellings([])
 
     def fork(self, spellings: Any, start: int) -> float:
         return -1.0 if start // 10 in self.said else -6.0
