@@ -50,6 +50,7 @@ SIZES = (2_000, 10_000, 200_000)
 # Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
 BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 12.0, "eager": 24.0}
 OFFERED = 10
+PHRASES = 0.5  # one for every other rare word that is said
 _LEAST_THRESHOLD = 0.01
 # Where the first round begins: terms that match well for their length, in text that is in doubt.
 _FIRST_HEARD = (-2.0, 0.35, 0.3)
@@ -118,6 +119,7 @@ def fit_calibration(
     recordings: Sequence[Recording],
     rare: Sequence[str],
     sizes: Sequence[int] = SIZES,
+    phrases: float = PHRASES,
     seed: int = 0,
 ) -> Calibration:
     """Fit on development recordings.
@@ -129,16 +131,21 @@ def fit_calibration(
         recordings: with their texts.
         rare: words; those in a text are its terms, the rest are drawn from.
         sizes: of the glossaries.
+        phrases: how many phrases around a rare word that is said are terms as well.
         seed: of the draw.
 
     Raises:
         TrainingError: no recording contains a rare word.
     """
-    texts = [set(words_of(recording.text or "")) for recording in recordings]
-    spoken = sorted(set(rare).intersection(*[set().union(*texts)]))
+    rng = np.random.default_rng(seed)
+    texts = [words_of(recording.text or "") for recording in recordings]
+    spoken = sorted(set(rare).intersection(set().union(*texts)))
     if not spoken:
         raise TrainingError("no recording contains a word of the list")
-    others = np.random.default_rng(seed).permutation(sorted(set(rare) - set(spoken)))
+    spoken += sorted(
+        {phrase for text in texts for phrase in _phrases(text, set(rare), phrases, rng)}
+    )
+    others = rng.permutation(sorted(set(rare).difference(spoken)))
     words = [*spoken, *others[: max(0, max(sizes) - len(spoken))].tolist()]
     heard = [_listened(encoder, decoder, recording) for recording in recordings]
     fit = UNFITTED
@@ -172,13 +179,13 @@ def _examples(
     fit: Calibration,
     words: Sequence[str],
     heard: Sequence[_Listened],
-    texts: Sequence[set[str]],
+    texts: Sequence[Sequence[str]],
     sizes: Sequence[int],
 ) -> Iterator[Example]:
     """Candidates of each recording in each glossary: the first words of the list."""
     retriever.calibration = fit
     index = retriever.index([Term(text=word) for word in words])
-    for listened, said in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
+    for listened, text in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
         state = retriever.start()
         everything = retriever.hear(index, state, listened.frames)
         reading = retriever.read(state, listened.transcript)
@@ -190,9 +197,27 @@ def _examples(
                 size=size,
                 features=retriever.describe(found, index, state, reading, size),
                 claimed=claimed(terms, found.match.start, found.match.end + 1),
-                spoken=np.array([term in said for term in terms], np.bool_),
+                spoken=np.array([_contains(text, term) for term in terms], np.bool_),
                 seconds=listened.seconds,
             )
+
+
+def _phrases(
+    text: Sequence[str], rare: set[str], share: float, rng: np.random.Generator
+) -> list[str]:
+    """Two or three words in a row, one of them rare, from a share of the places there are."""
+    found = []
+    for place in np.flatnonzero([word in rare for word in text]).tolist():
+        length = int(rng.integers(2, 4))
+        first = max(place - int(rng.integers(length)), 0)
+        run = text[first : first + length]
+        if len(run) > 1 and rng.random() < share:
+            found.append(" ".join(run))
+    return found
+
+
+def _contains(text: Sequence[str], term: str) -> bool:
+    return f" {term} " in f" {' '.join(text)} "
 
 
 def _sieve(examples: Sequence[Example]) -> Weights:

@@ -30,6 +30,7 @@ from a2p_engine.training.calibrate import (
     BUDGET,
     OFFERED,
     UNFITTED,
+    _phrases,
     fit_calibration,
 )
 from a2p_engine.training.calibration_network import Example
@@ -101,7 +102,9 @@ class _Synthetic(Retriever):
         state.tail_log_probs = np.zeros((10 * len(WORDS) + 10, 3), np.float32)
         return state
 
-    def hear(self, index: Any, state: RetrieverState, frames: Any) -> Heard:
+    def hear(
+        self, index: Any, state: RetrieverState, frames: Any, transcript: Transcript | None = None
+    ) -> Heard:
         state.settled = number = round(float(frames[0, 0]))
         rng = np.random.default_rng(number)
         term = np.arange(len(index), dtype=np.int32)
@@ -174,6 +177,7 @@ def _fit(retriever: Retriever, decoder: _Decoder, recordings: Sequence[Recording
         recordings=recordings,
         rare=WORDS,
         sizes=SIZES,
+        phrases=0,
     )
 
 
@@ -277,3 +281,17 @@ def test_recordings_without_a_rare_word_cannot_be_fitted_to(tmp_path: Path) -> N
     nothing = Recording(id="a", audio=tmp_path / "none.wav", text=None, terms=())
     with pytest.raises(TrainingError, match="no recording contains a word of the list"):
         _fit(_Synthetic(), _Decoder(), [nothing])
+
+
+def test_phrases_hold_a_rare_word_and_stand_in_the_text() -> None:
+    """Two or three words, about a share of all places; a text of one word has none."""
+    rng = np.random.default_rng(1)
+    text = "the quick voussoir of the arch was quarried by hand".split()
+    drawn = [_phrases(text, {"voussoir", "quarried", "never"}, 0.5, rng) for _ in range(400)]
+    for phrase in itertools.chain.from_iterable(drawn):
+        assert phrase in " ".join(text) and len(phrase.split()) in (2, 3)
+        assert {"voussoir", "quarried"} & set(phrase.split())
+    assert 350 < sum(map(len, drawn)) < 450
+    assert len(set(itertools.chain.from_iterable(drawn))) == 10
+    assert _phrases(["voussoir"], {"voussoir"}, 1.0, rng) == []
+    assert _phrases(text, {"voussoir"}, 0.0, rng) == []
