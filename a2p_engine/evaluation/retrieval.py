@@ -34,6 +34,7 @@ Tick = tuple[FloatArray, Transcript | None]
 TOP_K = SessionOptions().top_k
 ANY = "any"  # the lowest threshold there is
 ALL, UNREAD, A2P, SPOTTER = "calibrated", "without_text", "a2p_head", "spotter"
+HEAD_FIRST = "a2p_head_first"  # the spotter hears only what the A2P head lets through
 # Alone, the spotter ranks by its cost, long terms favoured by so many nats a phoneme.
 SPOTTER_BONUS = 0.6
 _ACRONYM = re.compile(r"[A-Z][A-Z0-9.&-]{1,7}")
@@ -221,6 +222,10 @@ class _Findings:
         if self.stages:
             unread = self.retriever.step(self.index, self.retriever.start(), ticks[-1][0])
             self._raise(UNREAD, unread.term, unread.probability)
+            first = self.retriever.step(
+                self.index, self.retriever.start(), *ticks[-1], follow=False
+            )
+            self._raise(HEAD_FIRST, first.term, first.probability)
             heard = self.retriever.evidence(self.index, ticks[-1][0])
             self._raise(A2P, heard.term, heard.gain)
             score = SPOTTER_BONUS * heard.length - heard.match.cost

@@ -39,6 +39,8 @@ BoolArray = npt.NDArray[np.bool_]
 HEARD = ("mean_cost", "length", "gain")
 # What is worked out for candidates: CTC log-probability of the term against the best path there.
 SOUND = ("likelihood", "mean_likelihood")
+# Frames heard behind the term, up to half a second: what is still being said may become another.
+BEHIND = ("behind",)
 # What the text so far says; see ``transcript.Reading``.
 READ = ("margin", "misfit", "doubt", "rarity", "explained")
 SPELT = ("spelt",)
@@ -51,7 +53,7 @@ KNOWN = ("read", "weighed")
 CROWD = ("crowd",)
 
 SIEVE = (*HEARD, *READ)
-FINAL = (*HEARD, *SOUND, *READ, *SPELT, *FORK, *KNOWN, *CROWD)
+FINAL = (*HEARD, *SOUND, *BEHIND, *READ, *SPELT, *FORK, *KNOWN, *CROWD)
 _LEAST_LIKELIHOOD = -60.0
 
 

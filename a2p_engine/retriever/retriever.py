@@ -79,6 +79,7 @@ SHORTLIST = 20_000
 LEAST_CROWD = 2_000  # the smallest glossary that calibration has seen
 WRITTEN_WORDS = 10_000  # remembered, in memory only
 SPELLINGS = 50_000  # likewise
+MOST_BEHIND = 12  # frames of the stages; more say no more
 CANDIDATES = 150  # most probable terms at first sight, whose probability is then worked out
 PRONOUNCED_AT_ONCE = 1_000
 
@@ -251,6 +252,8 @@ class Retriever:
         state: RetrieverState,
         frames: FloatArray,
         transcript: Transcript | None = None,
+        *,
+        follow: bool | None = None,
     ) -> Evidence:
         """Score all terms against the open segment.
 
@@ -259,8 +262,9 @@ class Retriever:
             state: of this segment; settled frames are taken into it.
             frames: float32 [T, D], every encoder frame of the segment so far.
             transcript: what the speech LLM made of the segment, or of its beginning.
+            follow: whether the spotter follows every pronunciation; None leaves it to their number.
         """
-        heard = self.hear(index, state, frames, transcript)
+        heard = self.hear(index, state, frames, transcript, follow=follow)
         reading = self.read(state, transcript) if transcript and transcript.words else None
         found = self.candidates(heard, index, reading)
         logits = self.calibration.final.logits(self.describe(found, index, state, reading))
@@ -332,13 +336,14 @@ class Retriever:
         heard, read = np.split(features, [len(HEARD)], axis=1)
         log_probs = _joined_frames(state.log_probs, state.tail_log_probs)
         sound = sound_features(likelihoods(log_probs, found), found.length)
+        behind = np.minimum(len(log_probs) - 1 - found.match.end, MOST_BEHIND)[:, None]
         written = np.zeros((len(read), len(READ) + len(SPELT) + len(FORK) + len(KNOWN)), np.float32)
         if reading is not None:
             texts = index.texts(found.term)
             written = self._compared(reading, texts, found.match, read)
             written[~covered] = 0
         crowd = np.full((len(read), 1), np.log(max(size or index.size, LEAST_CROWD)), np.float32)
-        return np.concatenate([heard, sound, written, crowd], axis=1)
+        return np.concatenate([heard, sound, behind, written, crowd], axis=1, dtype=np.float32)
 
     def _compared(
         self, reading: Reading, texts: Sequence[str], match: Matches, read: FloatArray
@@ -427,6 +432,8 @@ class Retriever:
         state: RetrieverState,
         frames: FloatArray,
         transcript: Transcript | None = None,
+        *,
+        follow: bool | None = None,
     ) -> Heard:
         """What both stages say of every pronunciation; arguments as for ``step``.
 
@@ -440,7 +447,9 @@ class Retriever:
         log_probs = self._log_probs(frames, state.settled)
         emissions = emission_costs(log_probs, self._substitution)
         fresh = emissions[split:]
-        if sum(len(section.phones) for _, section in index.sections) <= SPOTTER_LIMIT:
+        if follow is None:
+            follow = sum(len(section.phones) for _, section in index.sections) <= SPOTTER_LIMIT
+        if follow:
             self._follow(index, state, emissions[:split])
             found = [
                 (first, section.phones, self._spotted(section, state.spotters[section], fresh))

@@ -4,7 +4,8 @@ Development recordings are searched for glossaries of several sizes, of words th
 they do not. The fit maximises the likelihood of what was said among the best
 candidates of each recording, which are the only ones whose probability is ever shown: as if nothing
 had been written yet, with the transcript that the speech LLM makes without being told any term, and
-with what it might have written instead.
+with what it might have written instead. Each recording is heard to its end and, as a tick of the
+live loop hears it, up to a random place, with the text of a tick before.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from a2p_engine.retriever.calibration import (
     Weights,
     claimed,
 )
+from a2p_engine.retriever.evidence import best_of_each
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import CALIBRATION, Retriever
 from a2p_engine.retriever.transcript import Transcript
@@ -50,6 +52,8 @@ SIZES = (2_000, 10_000, 200_000)
 # Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
 BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 12.0, "eager": 24.0}
 OFFERED = 10
+TICK_SAMPLES = SAMPLE_RATE_HZ // 2
+SAME_PLACE_FRAMES = 12  # 25 a second: what was heard of a term so far begins where all of it does
 PHRASES = 0.5  # one for every other rare word that is said
 _LEAST_THRESHOLD = 0.01
 # Where the first round begins: terms that match well for their length, in text that is in doubt.
@@ -147,7 +151,7 @@ def fit_calibration(
     )
     others = rng.permutation(sorted(set(rare).difference(spoken)))
     words = [*spoken, *others[: max(0, max(sizes) - len(spoken))].tolist()]
-    heard = [_listened(encoder, decoder, recording) for recording in recordings]
+    heard = [_listened(encoder, decoder, recording, rng) for recording in recordings]
     fit = UNFITTED
     # The candidates of the second round are picked with the sieve fitted in the first, for which
     # the smallest glossary will do.
@@ -162,16 +166,37 @@ def fit_calibration(
 
 @dataclass(frozen=True)
 class _Listened:
+    """A recording heard to its end, and up to some place before it.
+
+    Attributes:
+        frames: of all of it.
+        transcript: of all of it.
+        frames_so_far: up to the place.
+        transcript_before: up to a tick before the place.
+        seconds: of all of it.
+    """
+
     frames: FloatArray
     transcript: Transcript
+    frames_so_far: FloatArray
+    transcript_before: Transcript
     seconds: float
 
 
-def _listened(encoder: Encoder, decoder: SpeechLLM, recording: Recording) -> _Listened:
+def _listened(
+    encoder: Encoder, decoder: SpeechLLM, recording: Recording, rng: np.random.Generator
+) -> _Listened:
     samples = read_audio(recording.audio)[: decoder.max_samples]
-    encoded = encoder.encode(samples)
-    transcript = first_transcript(decoder, samples, encoded)
-    return _Listened(encoded.frames, transcript, len(samples) / SAMPLE_RATE_HZ)
+    end = int(rng.integers(min(2 * TICK_SAMPLES, len(samples)), len(samples) + 1))
+    before = samples[: max(end - TICK_SAMPLES, TICK_SAMPLES)]
+    whole, so_far, earlier = (encoder.encode(part) for part in (samples, samples[:end], before))
+    return _Listened(
+        frames=whole.frames,
+        transcript=first_transcript(decoder, samples, whole),
+        frames_so_far=so_far.frames,
+        transcript_before=first_transcript(decoder, before, earlier),
+        seconds=len(samples) / SAMPLE_RATE_HZ,
+    )
 
 
 def _examples(
@@ -186,20 +211,30 @@ def _examples(
     retriever.calibration = fit
     index = retriever.index([Term(text=word) for word in words])
     for listened, text in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
-        state = retriever.start()
-        everything = retriever.hear(index, state, listened.frames)
-        reading = retriever.read(state, listened.transcript)
-        for size in sizes:
-            part = everything.part(np.flatnonzero(everything.term < size))
-            found = retriever.candidates(part, index, reading)
-            terms = [words[number] for number in found.term]
-            yield Example(
-                size=size,
-                features=retriever.describe(found, index, state, reading, size),
-                claimed=claimed(terms, found.match.start, found.match.end + 1),
-                spoken=np.array([_contains(text, term) for term in terms], np.bool_),
-                seconds=listened.seconds,
-            )
+        place = np.zeros(index.numbers, np.int32)  # first frame of each term's match in the whole
+        for frames, transcript, seconds in (
+            (listened.frames, listened.transcript, listened.seconds),
+            (listened.frames_so_far, listened.transcript_before, 0.0),
+        ):
+            state = retriever.start()
+            everything = retriever.hear(index, state, frames)
+            reading = retriever.read(state, transcript) if transcript.words else None
+            if seconds:
+                best = best_of_each(everything.term, -everything.match.cost)
+                place[everything.term[best]] = everything.match.start[best]
+            for size in sizes:
+                part = everything.part(np.flatnonzero(everything.term < size))
+                found = retriever.candidates(part, index, reading)
+                terms = [words[number] for number in found.term]
+                there = abs(found.match.start - place[found.term]) <= SAME_PLACE_FRAMES
+                said = np.array([_contains(text, term) for term in terms], np.bool_)
+                yield Example(
+                    size=size,
+                    features=retriever.describe(found, index, state, reading, size),
+                    claimed=claimed(terms, found.match.start, found.match.end + 1),
+                    spoken=said if seconds else said & there,
+                    seconds=seconds,
+                )
 
 
 def _phrases(
@@ -264,7 +299,7 @@ def _thresholds(
     wrong: list[float] = []
     minutes = 0.0
     for example in examples:
-        if example.size == middle:
+        if example.size == middle and example.seconds:
             minutes += example.seconds / 60
             logits = fit.final.logits(example.features).astype(np.float64)
             odds = np.exp(np.minimum(logits, 60))

@@ -32,7 +32,7 @@ class Example:
         features: [M, F] of ``calibration.FINAL``.
         claimed: [M, M] share of a candidate's audio that another one claims.
         spoken: [M], whether the text of the recording contains the term.
-        seconds: of the recording.
+        seconds: of the recording; 0 for one that was not heard to its end.
     """
 
     size: int

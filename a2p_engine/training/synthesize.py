@@ -97,8 +97,7 @@ def synthesize(plan: SynthesisPlan, *, out: Path, processes: int = 2) -> int:
         TrainingError: the plan cannot be carried out.
     """
     lines = _lines(plan)
-    count = plan.utterances if plan.utterances is not None else _held_out_count(plan, lines)
-    end = plan.first + count
+    end = _end(plan, lines)
     out.mkdir(parents=True, exist_ok=True)
     missing = [
         (start, min(start + _SHARD_LINES, end))
@@ -140,10 +139,18 @@ def _excluded(plan: SynthesisPlan) -> list[str]:
     return read_lines(plan.exclude) if plan.exclude else []
 
 
-def _held_out_count(plan: SynthesisPlan, lines: TrainingText | list[Line]) -> int:
+def _end(plan: SynthesisPlan, lines: TrainingText | list[Line]) -> int:
+    """One past the number of the last utterance."""
     if not isinstance(lines, list):
-        raise TrainingError("say how many utterances to synthesize for training")
-    return len(lines) - plan.first
+        if plan.utterances is None:
+            raise TrainingError("say how many utterances to synthesize for training")
+        return plan.first + plan.utterances
+    end = len(lines) if plan.utterances is None else plan.first + plan.utterances
+    if end > len(lines) or plan.first >= end:
+        raise TrainingError(
+            f"{plan.split} has {len(lines)} sentences; asked for numbers {plan.first} to {end - 1}"
+        )
+    return end
 
 
 class ShardMaker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,8 @@ from a2p_engine.training.calibrate import (
     BUDGET,
     OFFERED,
     UNFITTED,
+    _examples,
+    _Listened,
     _phrases,
     fit_calibration,
 )
@@ -47,6 +49,10 @@ class _Words(list[Term]):
 
     @property
     def size(self) -> int:
+        return len(self)
+
+    @property
+    def numbers(self) -> int:
         return len(self)
 
     @property
@@ -268,11 +274,11 @@ def test_thresholds_are_the_least_that_keep_the_budget(
 
 
 def test_all_sizes_are_searched_and_nothing_is_told(recordings: list[Recording]) -> None:
-    """First the smallest glossary, then all of them; each recording is written down once."""
+    """First the smallest glossary, then all of them; each recording is written down twice."""
     retriever, decoder = _Synthetic(), _Decoder()
     fitted = _fit(retriever, decoder, recordings[:4])
     assert retriever.searched == [min(SIZES), max(SIZES)]
-    assert decoder.told == [()] * 4
+    assert decoder.told == [()] * 8
     assert fitted.source == "4 development recordings, 90, 120, 160 terms, seed 0"
 
 
@@ -281,6 +287,31 @@ def test_recordings_without_a_rare_word_cannot_be_fitted_to(tmp_path: Path) -> N
     nothing = Recording(id="a", audio=tmp_path / "none.wav", text=None, terms=())
     with pytest.raises(TrainingError, match="no recording contains a word of the list"):
         _fit(_Synthetic(), _Decoder(), [nothing])
+
+
+class _Drifting(_Synthetic):
+    """What is heard of an odd word so far lies elsewhere than all of it does."""
+
+    def hear(
+        self, index: Any, state: RetrieverState, frames: Any, transcript: Transcript | None = None
+    ) -> Heard:
+        heard = super().hear(index, state, frames, transcript)
+        moved = (20 * (heard.term % 2) * (frames[0, 0] % 1 > 0)).astype(np.int32)
+        match = replace(heard.match, start=heard.match.start + moved, end=heard.match.end + moved)
+        return replace(heard, match=match)
+
+
+def test_what_is_heard_elsewhere_so_far_was_not_said_yet() -> None:
+    """A word of the text that only seems to be heard; and a part counts no minutes."""
+    whole, so_far = np.full((1, 1), 4, np.float32), np.full((1, 1), 4.25, np.float32)
+    listened = _Listened(whole, WRITTEN, so_far, Transcript((), 0), 3.0)
+    text = ["say", *WORDS[8:10]]
+    found = list(_examples(_Drifting(), UNFITTED, WORDS[:90], [listened], [text], [90]))
+    said = [[WORDS[n] for n in np.flatnonzero(example.spoken)] for example in found]
+    assert said == [WORDS[8:10], WORDS[8:9]]
+    assert [example.seconds for example in found] == [3.0, 0.0]
+    read = FINAL.index("read")
+    assert found[0].features[:, read].all() and not found[1].features[:, read].any()
 
 
 def test_phrases_hold_a_rare_word_and_stand_in_the_text() -> None:

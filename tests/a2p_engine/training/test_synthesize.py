@@ -119,3 +119,13 @@ def test_an_endless_split_needs_a_number(tmp_path: Path) -> None:
     text = _text(tmp_path)
     with pytest.raises(TrainingError, match="how many"):
         synthesize(SynthesisPlan(text=text, model=tmp_path), out=tmp_path / "out", processes=1)
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 101), (64, 64), (100, None)])
+def test_no_more_is_spoken_than_was_held_out(tmp_path: Path, first: int, count: int | None) -> None:
+    """Asking for more says how much there is."""
+    plan = SynthesisPlan(
+        text=_text(tmp_path), model=tmp_path, split="dev", first=first, utterances=count
+    )
+    with pytest.raises(TrainingError, match="dev has 100 sentences"):
+        synthesize(plan, out=tmp_path / "out", processes=1)
