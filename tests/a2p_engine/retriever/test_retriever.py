@@ -113,7 +113,7 @@ def test_ticks_give_the_evidence_of_the_whole(spoken: tuple[Retriever, FRAMES]) 
 def test_text_that_spells_a_term_makes_it_certain(spoken: tuple[Retriever, FRAMES]) -> None:
     """Unless the model had been told to write it."""
     spelt = _read(spoken, "Rosuvastatin,")
-    assert spelt > 0.98
+    assert spelt > 0.95
     assert _read(spoken, "rosuvastatin", told=True) < spelt
 
 
@@ -132,7 +132,8 @@ def test_a_term_that_was_nearly_written_is_more_probable(
     """Than one that the model would hardly have written there."""
     words = ("rose", "of", "a", "statin")
     nearly, hardly = (_read(spoken, *words, log_odds=log_odds) for log_odds in (-0.5, -11.0))
-    assert nearly > 0.5 > hardly
+    odds, few = (p / (1 - p) for p in (nearly, hardly))
+    assert nearly > 0.8 and odds > 3 * few
 
 
 def test_candidates_are_few_and_none_is_switched_off(
