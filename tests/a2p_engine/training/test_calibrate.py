@@ -108,7 +108,13 @@ class _Synthetic(Retriever):
         return state
 
     def hear(
-        self, index: Any, state: RetrieverState, frames: Any, transcript: Transcript | None = None
+        self,
+        index: Any,
+        state: RetrieverState,
+        frames: Any,
+        transcript: Transcript | None = None,
+        *,
+        follow: bool | None = None,
     ) -> Heard:
         state.settled = number = round(float(frames[0, 0]))
         rng = np.random.default_rng(number)
@@ -291,9 +297,15 @@ class _Drifting(_Synthetic):
     """What is heard of an odd word so far lies elsewhere than all of it does."""
 
     def hear(
-        self, index: Any, state: RetrieverState, frames: Any, transcript: Transcript | None = None
+        self,
+        index: Any,
+        state: RetrieverState,
+        frames: Any,
+        transcript: Transcript | None = None,
+        *,
+        follow: bool | None = None,
     ) -> Heard:
-        heard = super().hear(index, state, frames, transcript)
+        heard = super().hear(index, state, frames, transcript, follow=follow)
         moved = (20 * (heard.term % 2) * (frames[0, 0] % 1 > 0)).astype(np.int32)
         match = replace(heard.match, start=heard.match.start + moved, end=heard.match.end + moved)
         return replace(heard, match=match)
