@@ -54,6 +54,7 @@ BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 12.0, "eager": 24
 OFFERED = 10
 TICK_SAMPLES = SAMPLE_RATE_HZ // 2
 SAME_PLACE_FRAMES = 12  # 25 a second: what was heard of a term so far begins where all of it does
+PHRASES = 0.5  # one for every other rare word that is said
 _LEAST_THRESHOLD = 0.01
 # Where the first round begins: terms that match well for their length, in text that is in doubt.
 _FIRST_HEARD = (-2.0, 0.35, 0.3)
@@ -122,6 +123,7 @@ def fit_calibration(
     recordings: Sequence[Recording],
     rare: Sequence[str],
     sizes: Sequence[int] = SIZES,
+    phrases: float = PHRASES,
     seed: int = 0,
 ) -> Calibration:
     """Fit on development recordings.
@@ -133,6 +135,7 @@ def fit_calibration(
         recordings: with their texts.
         rare: words; those in a text are its terms, the rest are drawn from.
         sizes: of the glossaries.
+        phrases: how many phrases around a rare word that is said are terms as well.
         seed: of the draw.
 
     Raises:
@@ -143,7 +146,10 @@ def fit_calibration(
     spoken = sorted(set(rare).intersection(set().union(*texts)))
     if not spoken:
         raise TrainingError("no recording contains a word of the list")
-    others = rng.permutation(sorted(set(rare) - set(spoken)))
+    spoken += sorted(
+        {phrase for text in texts for phrase in _phrases(text, set(rare), phrases, rng)}
+    )
+    others = rng.permutation(sorted(set(rare).difference(spoken)))
     words = [*spoken, *others[: max(0, max(sizes) - len(spoken))].tolist()]
     heard = [_listened(encoder, decoder, recording, rng) for recording in recordings]
     fit = UNFITTED
@@ -221,7 +227,7 @@ def _examples(
                 found = retriever.candidates(part, index, reading)
                 terms = [words[number] for number in found.term]
                 there = abs(found.match.start - place[found.term]) <= SAME_PLACE_FRAMES
-                said = np.array([term in text for term in terms], np.bool_)
+                said = np.array([_contains(text, term) for term in terms], np.bool_)
                 yield Example(
                     size=size,
                     features=retriever.describe(found, index, state, reading, size),
@@ -229,6 +235,24 @@ def _examples(
                     spoken=said if seconds else said & there,
                     seconds=seconds,
                 )
+
+
+def _phrases(
+    text: Sequence[str], rare: set[str], share: float, rng: np.random.Generator
+) -> list[str]:
+    """Two or three words in a row, one of them rare, from a share of the places there are."""
+    found = []
+    for place in np.flatnonzero([word in rare for word in text]).tolist():
+        length = int(rng.integers(2, 4))
+        first = max(place - int(rng.integers(length)), 0)
+        run = text[first : first + length]
+        if len(run) > 1 and rng.random() < share:
+            found.append(" ".join(run))
+    return found
+
+
+def _contains(text: Sequence[str], term: str) -> bool:
+    return f" {term} " in f" {' '.join(text)} "
 
 
 def _sieve(examples: Sequence[Example]) -> Weights:

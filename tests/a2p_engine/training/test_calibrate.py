@@ -32,6 +32,7 @@ from a2p_engine.training.calibrate import (
     UNFITTED,
     _examples,
     _Listened,
+    _phrases,
     fit_calibration,
 )
 from a2p_engine.training.calibration_network import Example
@@ -188,6 +189,7 @@ def _fit(retriever: Retriever, decoder: _Decoder, recordings: Sequence[Recording
         recordings=recordings,
         rare=WORDS,
         sizes=SIZES,
+        phrases=0,
     )
 
 
@@ -322,3 +324,17 @@ def test_what_is_heard_elsewhere_so_far_was_not_said_yet() -> None:
     assert [example.seconds for example in found] == [3.0, 0.0]
     read = FINAL.index("read")
     assert found[0].features[:, read].all() and not found[1].features[:, read].any()
+
+
+def test_phrases_hold_a_rare_word_and_stand_in_the_text() -> None:
+    """Two or three words, about a share of all places; a text of one word has none."""
+    rng = np.random.default_rng(1)
+    text = "the quick voussoir of the arch was quarried by hand".split()
+    drawn = [_phrases(text, {"voussoir", "quarried", "never"}, 0.5, rng) for _ in range(400)]
+    for phrase in itertools.chain.from_iterable(drawn):
+        assert phrase in " ".join(text) and len(phrase.split()) in (2, 3)
+        assert {"voussoir", "quarried"} & set(phrase.split())
+    assert 350 < sum(map(len, drawn)) < 450
+    assert len(set(itertools.chain.from_iterable(drawn))) == 10
+    assert _phrases(["voussoir"], {"voussoir"}, 1.0, rng) == []
+    assert _phrases(text, {"voussoir"}, 0.0, rng) == []
