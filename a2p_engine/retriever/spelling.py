@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 LONGEST_TERM_WORDS = 6
-_NEAR_FRAMES = 8  # a term may be written so far from where it was heard
+NEAR_FRAMES = 8  # a term may be written so far from where it was heard
 _CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _QUOTED_WORD = re.compile(r"'?[^\W_]+(?:'[^\W_]+)*'?")
-_UNITS = (
+UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen"
 ).split()
@@ -42,7 +42,7 @@ class Spellings:
     def contain(self, term: str, start: int, end: int) -> bool:
         """Whether a term is spelt out about the frames ``start`` to ``end``."""
         return any(
-            first < end + _NEAR_FRAMES and last > start - _NEAR_FRAMES
+            first < end + NEAR_FRAMES and last > start - NEAR_FRAMES
             for first, last in self._places.get(spelling(term), ())
         )
 
@@ -86,7 +86,12 @@ def _number(word: str) -> list[str]:
     """Figures up to 99 as words; anything else as it is."""
     if not (word.isascii() and word.isdecimal() and len(word) <= 2):
         return [word]
-    tens, units = divmod(int(word), 10)
-    if tens < 2:
-        return [_UNITS[int(word)]]
-    return [_TENS[tens - 2], *([_UNITS[units]] if units else [])]
+    return below_hundred(int(word)).split()
+
+
+def below_hundred(number: int) -> str:
+    """A number from 0 to 99 in words."""
+    if number < 20:
+        return UNITS[number]
+    tens = _TENS[number // 10 - 2]
+    return tens if number % 10 == 0 else f"{tens} {UNITS[number % 10]}"

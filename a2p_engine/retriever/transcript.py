@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from a2p_engine.choices import LEAST_LOG_ODDS, Choice, fork
-from a2p_engine.retriever.spelling import Spellings
+from a2p_engine.retriever.spelling import NEAR_FRAMES, Spellings
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
@@ -29,7 +29,6 @@ _WORST = np.float32(20.0)  # nats; a misfit beyond says no more
 _IMPOSSIBLE = np.float32(1e9)
 _SURE = 0.999  # probabilities beyond say no more
 _EDGE_FRAMES = 2  # word times are exact to about 80 ms
-_NEAR_FRAMES = 8  # a term may be written so far from where it was heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +147,8 @@ class Reading:
         """
         if not self._weighed:
             return None
-        first = bisect_left(self._forks, start - _NEAR_FRAMES, key=itemgetter(0))
-        last = bisect_right(self._forks, start + _NEAR_FRAMES, key=itemgetter(0))
+        first = bisect_left(self._forks, start - NEAR_FRAMES, key=itemgetter(0))
+        last = bisect_right(self._forks, start + NEAR_FRAMES, key=itemgetter(0))
         near = [choices for _, choices in self._forks[first:last]]
         known = [choices for choices in near if choices]
         if known:

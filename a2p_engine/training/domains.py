@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from a2p_engine.retriever.spelling import UNITS, below_hundred
+
 Rng = np.random.Generator
 
 _FIRST = (
@@ -99,11 +101,6 @@ _FOREIGN = (
     "perestroika|glasnost|babushka|namaste|chai|biryani|paneer tikka|dal makhani|ubuntu|safari|"
     "feng shui|tai chi|dim sum|ni hao|kimchi|bulgogi|smorgasbord|hygge|lagom|fjord|saudade"
 ).split("|")
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _MEASURES = "percent dollars euros milligrams kilometers degrees hours points million".split()
 
 
@@ -143,23 +140,16 @@ def _foreign(rng: Rng) -> str:
     return _pick(rng, _FOREIGN)
 
 
-def _below_hundred(number: int) -> str:
-    if number < 20:
-        return _UNITS[number]
-    tens = _TENS[number // 10 - 2]
-    return tens if number % 10 == 0 else f"{tens} {_UNITS[number % 10]}"
-
-
 def _number(rng: Rng) -> str:
     kind = rng.random()
     if kind < 0.3:  # digit by digit, as a telephone number
-        return " ".join(_UNITS[int(n)] for n in rng.integers(0, 10, int(rng.integers(3, 8))))
+        return " ".join(UNITS[int(n)] for n in rng.integers(0, 10, int(rng.integers(3, 8))))
     if kind < 0.6:  # a year
         century, rest = int(rng.integers(15, 21)), int(rng.integers(10, 100))
-        return f"{_below_hundred(century)} {_below_hundred(rest)}"
-    amount = _below_hundred(int(rng.integers(2, 100)))
+        return f"{below_hundred(century)} {below_hundred(rest)}"
+    amount = below_hundred(int(rng.integers(2, 100)))
     if rng.random() < 0.4:
-        amount = f"{_UNITS[int(rng.integers(1, 10))]} hundred and {amount}"
+        amount = f"{UNITS[int(rng.integers(1, 10))]} hundred and {amount}"
     return f"{amount} {_pick(rng, _MEASURES)}"
 
 
