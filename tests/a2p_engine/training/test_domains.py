@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from a2p_engine.retriever.spelling import below_hundred
 from a2p_engine.training import domains
 from a2p_engine.training.domains import KINDS, made_up_term
 from a2p_engine.training.texts import TermSet, TrainingText, words_of
@@ -58,7 +59,7 @@ def test_kinds_look_like_what_they_are_named_for() -> None:
 )
 def test_numbers_are_written_as_spoken(number: int, words: str) -> None:
     """Up to a hundred, from which the longer ones are made."""
-    assert domains._below_hundred(number) == words
+    assert below_hundred(number) == words
 
 
 def test_excluded_words_of_made_up_terms_are_never_spoken() -> None:
