@@ -155,8 +155,9 @@ def serve(
         from streaming.cli import checking
 
         raise typer.Exit(checking.check(load))
-    from streaming.operations import logs
+    from streaming.operations import logs, memory
 
+    memory.share_heaps()
     settings = load()
     debugging = logging.getLogger().level == logging.DEBUG  # a2p --debug
     logs.configure(settings.log_format, "debug" if debugging else settings.log_level)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +33,51 @@ def test_what_lies_free_between_what_is_used_is_given_back() -> None:
     give_back()
     assert before - meter.resident_bytes() > freed_bytes / 2
     assert all(piece.all() for piece in kept)
+
+
+# Threads that allocate side by side, as each would get a heap of its own; then glibc's own account.
+COUNT_HEAPS = """
+import ctypes, sys, threading
+from streaming.operations import memory
+
+if sys.argv[2] == "shared":
+    assert memory.share_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+libc.fclose.argtypes = [ctypes.c_void_p]
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+barrier = threading.Barrier(6)
+
+def allocate():
+    barrier.wait()
+    libc.malloc(10_000)
+    barrier.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(6)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+file = libc.fopen(sys.argv[1].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_share_heaps(shared: bool, tmp_path: Path) -> None:
+    """Six threads have a heap each, or share as many as are allowed."""
+    account = tmp_path / "malloc.xml"
+    how = "shared" if shared else "own"
+    environment = {key: value for key, value in os.environ.items() if key != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", COUNT_HEAPS, str(account), how]
+    subprocess.run(command, check=True, env=environment)
+    heaps = account.read_text().count("<heap nr=")
+    assert heaps == memory.HEAPS if shared else heaps > memory.HEAPS
+
+
+def test_a_setting_of_the_environment_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the server may choose another number of heaps."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    assert not memory.share_heaps()
 
 
 async def test_a_server_gives_back_regularly(
