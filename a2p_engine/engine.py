@@ -322,7 +322,7 @@ class Engine:
             segment.encoded = encoded = going_on(heard, segment.encoded, final=request.final)
         untold = self._write_untold(session, segment, request, encoded, timings_ms)
         with _timed(timings_ms, "retrieve"):
-            offered = self._retrieve(session, segment, encoded.frames, request.committed)
+            offered = self._retrieve(session, segment, request, encoded.frames)
         said = untold
         if self._transcribes(session) and (untold is None or offered):
             said = self._write(
@@ -508,8 +508,8 @@ class Engine:
         self,
         session: _Session,
         segment: _Segment,
+        request: StepRequest,
         frames: npt.NDArray[np.float32],
-        committed: str,
     ) -> list[Candidate]:
         index, retriever = session.index, self._retriever
         if index is None or retriever is None or not session.options.top_k:
@@ -517,13 +517,14 @@ class Engine:
         if segment.retrieval is None:
             segment.retrieval = retriever.start()
         evidence = retriever.step(index, segment.retrieval, frames, segment.transcript)
-        fixed = shared_words([word.text for word in segment.words], committed)
+        fixed = shared_words([word.text for word in segment.words], request.committed)
         end_sample = segment.words[fixed - 1].end_sample if fixed else 0
         return segment.offering.choose(
             [each for each in candidates(evidence, index) if segment.guard.admits(each)],
             top_k=session.options.top_k,
             threshold=retriever.calibration.threshold(session.options.threshold),
             committed=end_sample // self._encoder.hop_samples,
+            final=request.final,
         )
 
     def _hit(self, offer: Candidate, begin: int) -> TermHit:

@@ -16,6 +16,10 @@ CANDIDATES = 100
 # A term that is offered counts as so many times its odds from then on, so that neither prompt nor
 # caption flickers when evidence wavers about the threshold or between rivals.
 HOLD_ODDS = 3.0
+# A newcomer is offered when two ticks in a row find it probable enough; at once when it is as
+# likely as not, or when no tick is to come: half a second tells much of what is half said from
+# what it seemed to be.
+SURE = 0.5
 # Two terms matched on the same stretch of audio are rivals, unless one is a part of the other.
 RIVAL_OVERLAP = 0.6
 # A rival goes when the odds of the other are so many times better; homophones are left to the
@@ -85,20 +89,29 @@ class Offering:
                 held from the start, as if they had been offered.
         """
         self._held = frozenset(carried)
+        self._probable: frozenset[str] = frozenset()  # at the tick before
 
     def choose(
-        self, found: Sequence[Candidate], *, top_k: int, threshold: float, committed: int = 0
+        self,
+        found: Sequence[Candidate],
+        *,
+        top_k: int,
+        threshold: float,
+        committed: int = 0,
+        final: bool = False,
     ) -> list[Candidate]:
         """At most ``top_k`` terms, most probable first.
 
         A term is passed over when it is less probable than ``threshold``, when a much more probable
-        one claims most of the same audio, or when it is another spelling of a more probable one.
+        one claims most of the same audio, when it is another spelling of a more probable one, or
+        when it is new and not ``SURE``.
 
         Args:
             found: most probable first.
             top_k: most terms that are offered.
             threshold: least probability of a term that is not held.
             committed: encoder frame at which the committed text ends.
+            final: whether the segment has been heard to its end.
         """
         kept: list[Candidate] = []
         for candidate in sorted(found, key=self._strength, reverse=True):
@@ -106,6 +119,11 @@ class Offering:
                 break
             if not any(self._yields(candidate, other) for other in kept):
                 kept.append(candidate)
+        probable = frozenset(candidate.term.text for candidate in kept)
+        if not final:
+            known = self._held | self._probable
+            kept = [each for each in kept if each.probability >= SURE or each.term.text in known]
+        self._probable = probable
         kept.sort(key=lambda candidate: candidate.end + TIME_TO_LIVE_FRAMES <= committed)
         chosen = kept[:top_k]
         self._held = frozenset(candidate.term.text for candidate in chosen)
@@ -125,7 +143,8 @@ def select(
     evidence: Evidence, index: GlossaryIndex, *, top_k: int, threshold: float
 ) -> list[Candidate]:
     """What is offered of a segment that was heard at once; see ``Offering.choose``."""
-    return Offering().choose(candidates(evidence, index), top_k=top_k, threshold=threshold)
+    found = candidates(evidence, index)
+    return Offering().choose(found, top_k=top_k, threshold=threshold, final=True)
 
 
 def _overlap(one: Candidate, other: Candidate) -> bool:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
+from typing import TypeVar
 
 import torch
+
+One = TypeVar("One")
+Other = TypeVar("Other")
 
 
 @contextmanager
@@ -52,9 +56,27 @@ def spread(count: int, threads: int, work: Callable[[int, int], None]) -> None:
             other.result()
 
 
-def _alone(work: Callable[[int, int], None], first: int, last: int) -> None:
+def beside(one: Callable[[], One], other: Callable[[], Other]) -> tuple[One, Other]:
+    """What both return; at the same time if torch would use more threads than one.
+
+    Args:
+        one: runs in a thread of its own, with torch kept to it, and so does
+        other: in the calling one.
+    """
+    with alone() as threads:
+        if threads == 1:
+            return one(), other()
+        pending = _pool(threads - 1).submit(_alone, one)
+        try:
+            found = other()
+        finally:
+            wait([pending])
+        return pending.result(), found
+
+
+def _alone(work: Callable[..., One], *arguments: int) -> One:
     with alone():
-        work(first, last)
+        return work(*arguments)
 
 
 @cache

@@ -207,14 +207,17 @@ class _Findings:
         state = self.retriever.start()
         levels = {**thresholds_of(self.retriever), ANY: 0.0}
         offerings = {name: Offering() for name in levels}
-        for frames, text in ticks:
+        for tick, (frames, text) in enumerate(ticks, 1):
             began = time.perf_counter()
             evidence = self.retriever.step(self.index, state, frames, text)
             self.seconds += time.perf_counter() - began
             self.steps += 1
             found = candidates(evidence, self.index)
             for name, offering in offerings.items():
-                for offer in offering.choose(found, top_k=TOP_K, threshold=levels[name]):
+                offered = offering.choose(
+                    found, top_k=TOP_K, threshold=levels[name], final=tick == len(ticks)
+                )
+                for offer in offered:
                     before = self.probability.get(offer.number, 0.0)
                     self.probability[offer.number] = max(before, offer.probability)
                     self.offered[offer.number].add(name)

@@ -60,10 +60,12 @@ from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
 from a2p_engine.retriever.term_table import TermTable
 from a2p_engine.retriever.token_table import TokenTable
 from a2p_engine.retriever.transcript import Reading, Transcript, spellings_of
+from a2p_engine.threads import beside
 from a2p_engine.types import Term
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
+Spotted = tuple[int, PhoneIndex, Matches]  # a section's first term, its pronunciations, matched
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 Progress = Callable[[int], None]
@@ -425,7 +427,6 @@ class Retriever:
         readings = [ids for ids in map(self._symbols, said) if ids]
         return PhoneIndex(readings, [0] * len(readings))
 
-    @torch.no_grad()
     def hear(
         self,
         index: GlossaryIndex,
@@ -443,19 +444,20 @@ class Retriever:
         settled = max(state.settled, (len(frames) // self.pool - LOOKAHEAD_FRAMES) * self.pool)
         split = (settled - state.settled) // self.pool
         pooled = torch.from_numpy(pool(frames[state.settled :], self.pool)).to(self._device)
-        scores = self._scores(index, state, Chunk(state.hearing, pooled, split))
-        log_probs = self._log_probs(frames, state.settled)
-        emissions = emission_costs(log_probs, self._substitution)
-        fresh = emissions[split:]
         if follow is None:
             follow = sum(len(section.phones) for _, section in index.sections) <= SPOTTER_LIMIT
-        if follow:
-            self._follow(index, state, emissions[:split])
-            found = [
-                (first, section.phones, self._spotted(section, state.spotters[section], fresh))
-                for first, section in index.sections
-            ]
-        else:
+
+        def spot() -> tuple[FloatArray, FloatArray, list[Spotted]]:
+            log_probs = self._log_probs(frames, state.settled)
+            emissions = emission_costs(log_probs, self._substitution)
+            followed = self._followed(index, state, emissions, split) if follow else []
+            return log_probs, emissions, followed
+
+        chunk = Chunk(state.hearing, pooled, split)
+        scores, (log_probs, emissions, found) = beside(
+            lambda: self._scores(index, state, chunk), spot
+        )
+        if not follow:
             whole = np.concatenate([*state.emissions, emissions])
             found = [
                 (first, phones, self._matched(phones, whole))
@@ -463,10 +465,11 @@ class Retriever:
             ]
         state.log_probs.append(log_probs[:split])
         state.emissions.append(emissions[:split])
-        state.tail_log_probs, state.tail = log_probs[split:], fresh
+        state.tail_log_probs, state.tail = log_probs[split:], emissions[split:]
         state.settled = settled
         return joined(found, index, scores)
 
+    @torch.no_grad()
     def _scores(self, index: GlossaryIndex, state: RetrieverState, chunk: Chunk) -> Tensor:
         """[N] of the A2P head; what is as long as the glossary is allocated once a segment."""
         state.gain = self._scorer.hear(chunk, state.gain)
@@ -474,29 +477,35 @@ class Retriever:
             state.scores = state.gain.new_empty(1, index.numbers)
         return index.scores(state.gain, state.scores)[0]
 
-    def _follow(self, index: GlossaryIndex, state: RetrieverState, settled: FloatArray) -> None:
-        """Take settled emissions into each section's state; a new one hears what it missed."""
-        spotters = {}
-        for _, section in index.sections:
-            spotter = state.spotters.get(section)
-            if spotter is None:
-                spotter = SpotterState.empty(section.phones)
-                for missed in state.emissions:
-                    spotter.advance(section.phones, missed, self._costs)
-            spotter.advance(section.phones, settled, self._costs)
-            spotters[section] = spotter
-        state.spotters = spotters
+    def _followed(
+        self, index: GlossaryIndex, state: RetrieverState, emissions: FloatArray, split: int
+    ) -> list[Spotted]:
+        """Take ``split`` frames into each section's state, the others into a copy to be matched.
 
-    def _spotted(self, section: Section, spotter: SpotterState, fresh: FloatArray) -> Matches:
-        ahead = spotter.copy()
-        ahead.advance(section.phones, fresh, self._costs)
-        return ahead.matches(section.phones)
+        A section that is new hears what it missed.
+        """
+        spotters: dict[Section, SpotterState] = {}
+        found = []
+        for first, section in index.sections:
+            phones, spotter = section.phones, state.spotters.get(section)
+            if spotter is None:
+                spotter = SpotterState.empty(phones)
+                for missed in state.emissions:
+                    spotter.advance(phones, missed, self._costs)
+            spotter.advance(phones, emissions[:split], self._costs)
+            spotters[section] = spotter
+            ahead = spotter.copy()
+            ahead.advance(phones, emissions[split:], self._costs)
+            found.append((first, phones, ahead.matches(phones)))
+        state.spotters = spotters
+        return found
 
     def _matched(self, phones: PhoneIndex, emissions: FloatArray) -> Matches:
         spotter = SpotterState.empty(phones)
         spotter.advance(phones, emissions, self._costs)
         return spotter.matches(phones)
 
+    @torch.no_grad()
     def _log_probs(self, frames: FloatArray, begin: int) -> FloatArray:
         """The phoneme head's [T', S] at 25 Hz of the frames from ``begin`` on."""
         context = max(0, begin - 2 * self._ctc.lookahead_frames) // self.pool * self.pool

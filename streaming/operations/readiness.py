@@ -17,13 +17,14 @@ from streaming.scheduling.engine_room import EngineRoom
 logger = logging.getLogger(__name__)
 
 Glossary = tuple[tuple[Term, ...], Path | None]  # terms, and an index file of further ones
+ANY_TERM = Term(text="glossary")
 
 
 class WarmUp:
     """Has the engine load what it loads at first use, so that no speaker has to wait for it.
 
-    One step is made without a glossary and one with each, which indexes it and compiles what scores
-    its terms.
+    One step is made with a term, since most clients bring terms of their own: it loads the
+    retriever and what scores terms. One with each glossary indexes it.
 
     Attributes:
         unmet: the conditions that are not met yet, or cannot be met, and why.
@@ -72,7 +73,7 @@ class WarmUp:
             self.unmet["glossaries"] = "; ".join(said)
 
     def _step(self) -> None:
-        handle, _ = self._room.engine.open(SessionOptions(language="auto"))
+        handle, _ = self._room.engine.open(SessionOptions(language="auto"), (ANY_TERM,))
         self._hear(handle)
 
     def _hear(self, handle: str) -> None:

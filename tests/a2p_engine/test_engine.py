@@ -373,6 +373,7 @@ def test_a_term_that_was_not_said_is_taken_out_and_not_offered_again(
     engine.step(request)
     engine.edit_glossary(session, add=[Term(text="digoxin")])
     again = replace(request, samples=sentence[:0])
+    engine.step(again)  # a newcomer as improbable as this one waits for the next
     first = engine.step(again)
     asked = len(told)
     second = engine.step(again)

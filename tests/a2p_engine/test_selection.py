@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from a2p_engine.retriever.evidence import Evidence
 from a2p_engine.selection import (
     HOLD_ODDS,
+    SURE,
     TIME_TO_LIVE_FRAMES,
     Candidate,
     Offering,
@@ -45,9 +46,12 @@ def _choose(
     top_k: int = 10,
     threshold: float = 0.5,
     committed: int = 0,
+    final: bool = False,
 ) -> list[str]:
     found = _found(*rows)
-    return _texts(offering.choose(found, top_k=top_k, threshold=threshold, committed=committed))
+    return _texts(
+        offering.choose(found, top_k=top_k, threshold=threshold, committed=committed, final=final)
+    )
 
 
 def _evidence(*rows: tuple[float, int, int]) -> Evidence:
@@ -120,6 +124,17 @@ def test_an_offered_term_gives_way_to_clearly_better_ones_only() -> None:
     assert _choose(offering, ("a", 0.6, 0, 9), ("b", 0.95, 0, 9), top_k=2) == ["b"]
 
 
+def test_a_newcomer_that_is_not_sure_is_offered_at_its_second_tick() -> None:
+    """One tick's guess passes by; two in a row count, and so does being sure, or the end."""
+    offering = Offering()
+    assert _choose(offering, ("a", 0.2, 0, 9), ("b", SURE, 20, 30), threshold=0.1) == ["b"]
+    assert _choose(offering, ("b", SURE, 20, 30), threshold=0.1) == ["b"]
+    assert _choose(offering, ("a", 0.2, 0, 9), threshold=0.1) == []
+    assert _choose(offering, ("a", 0.2, 0, 9), ("c", 0.2, 40, 50), threshold=0.1) == ["a"]
+    found = ("a", 0.2, 0, 9), ("c", 0.05, 40, 50), ("d", 0.2, 60, 70)
+    assert _choose(offering, *found, threshold=0.1, final=True) == ["a", "d"]
+
+
 def test_terms_of_the_segment_before_are_held_from_the_start() -> None:
     """What was written there needs less evidence now, but it needs some."""
     assert _choose(Offering(carried=["a"]), ("a", 0.3, 0, 9), ("b", 0.3, 20, 30)) == ["a"]
@@ -171,7 +186,9 @@ def test_over_any_ticks(
 def test_the_same_evidence_again_changes_nothing(
     rows: list[tuple[str, float, int, int]], threshold: float
 ) -> None:
-    """A tick that hears nothing new offers what the one before offered."""
+    """From the second tick on, and at the end, the same is offered."""
     offering = Offering()
-    first = _choose(offering, *rows, top_k=3, threshold=threshold)
-    assert _choose(offering, *rows, top_k=3, threshold=threshold) == first
+    _choose(offering, *rows, top_k=3, threshold=threshold)
+    second = _choose(offering, *rows, top_k=3, threshold=threshold)
+    assert _choose(offering, *rows, top_k=3, threshold=threshold) == second
+    assert _choose(offering, *rows, top_k=3, threshold=threshold, final=True) == second

@@ -47,11 +47,13 @@ async def administered(serving: Serving, **settings: Any) -> AsyncIterator[tuple
 
 
 async def test_a_server_is_ready(serving: Serving, engine: FakeEngine) -> None:
-    """Without glossaries it is ready after one step."""
+    """Without glossaries of its own it is ready after one step, which had a term to listen for."""
+    terms: list[int] = []
+    engine.hook = lambda request: terms.append(len(engine.sessions[request.session].terms))
     async with serving(warm_up=True) as server:
         await until(lambda: not server.hub.warm_up.unmet)
         assert await state_of(server) == (200, READY)
-    assert len(engine.requests) == 1 and not engine.sessions
+    assert terms == [1] and not engine.sessions
 
 
 async def test_not_before_models_and_glossaries_are_loaded(
@@ -72,7 +74,7 @@ async def test_not_before_models_and_glossaries_are_loaded(
         go_on.set()
         await until(lambda: not server.hub.warm_up.unmet)
         assert await state_of(server) == (200, READY)
-    # One step without a glossary, one with each: scoring is compiled before anyone speaks.
+    # One step with any term, one with each glossary.
     assert len(engine.requests) == 3 and not engine.sessions
 
 
