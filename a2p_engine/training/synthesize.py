@@ -32,6 +32,7 @@ VoiceKind = Literal["hibari", "kokoro"]
 
 _SHARD_LINES = 64
 _LONGEST_S = 27.0
+_LEAST_WORDS = 4  # of a held-out sentence, after excluded words were cut out
 _BABBLE_LINES = (
     "and so we went on talking about the weather for the whole afternoon",
     "no that is not what i said to her when she called me yesterday",
@@ -122,7 +123,7 @@ def _shard_path(plan: SynthesisPlan, out: Path, start: int) -> Path:
 
 
 def _lines(plan: SynthesisPlan) -> TrainingText | list[Line]:
-    """The text of a plan: endless for training, the held-out sentences otherwise."""
+    """The text of a plan: endless for training, otherwise what is left of held-out sentences."""
     split = split_sentences(read_lines(plan.text))
     if plan.split == "train":
         held_out = {w for s in (*split.dev, *split.test) for w in words_of(s)}
@@ -131,8 +132,14 @@ def _lines(plan: SynthesisPlan) -> TrainingText | list[Line]:
         # A held-out sentence's word that no training sentence has stays unspoken.
         exclude = {*_excluded(plan), *(held_out - spoken)}
         return TrainingText(split.train, rare, exclude=exclude, seed=plan.seed)
+    excluded = TermSet(_excluded(plan))
     sentences = split.dev if plan.split == "dev" else split.test
-    return [Line(id=f"{plan.split}-{n:04d}", text=s) for n, s in enumerate(sentences)]
+    kept = (max(excluded.cut(sentence), key=len, default="") for sentence in sentences)
+    return [
+        Line(id=f"{plan.split}-{n:04d}", text=text)
+        for n, text in enumerate(kept)
+        if len(words_of(text)) >= _LEAST_WORDS
+    ]
 
 
 def _excluded(plan: SynthesisPlan) -> list[str]:

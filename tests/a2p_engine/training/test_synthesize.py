@@ -129,3 +129,24 @@ def test_no_more_is_spoken_than_was_held_out(tmp_path: Path, first: int, count: 
     )
     with pytest.raises(TrainingError, match="dev has 100 sentences"):
         synthesize(plan, out=tmp_path / "out", processes=1)
+
+
+def test_held_out_sentences_are_cut_around_excluded_words(tmp_path: Path) -> None:
+    """The longest part without any is spoken; a part of a few words is left out."""
+    sentences = tmp_path / "sentences.txt"
+    tails = ["one two three four five six seven eight", "one two three harbour four five six seven"]
+    made = [f"sentence {number} says {tails[number % 2]}" for number in range(400)]
+    sentences.write_text("\n".join(made))
+    exclude = tmp_path / "exclude.txt"
+    exclude.write_text("harbour\nfive six\n")
+    plan = SynthesisPlan(text=sentences, model=tmp_path, split="dev", exclude=exclude)
+    spoken = synthesis._lines(plan)
+    assert isinstance(spoken, list) and len(spoken) == 100
+    kinds = {line.text.split(" says ")[-1] for line in spoken}
+    assert kinds == {"one two three four five", "one two three"}
+    exclude.write_text("says\nthree\n")
+    left = synthesis._lines(plan)
+    assert isinstance(left, list)
+    assert {line.text for line in left} == {
+        "four five six seven eight", "harbour four five six seven"
+    }  # fmt: skip
