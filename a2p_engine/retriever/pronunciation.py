@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 Accent = Literal["us", "gb"]
 
-_ACRONYM = re.compile(r"[A-Z][A-Z0-9]{1,5}")
+# A word of capitals, digits among them, as in "HIPAA", "mRNA" and "PCRs". Digits may stand before.
+_ACRONYM = re.compile(r"(?<![^\W\d])([a-z]?[A-Z][A-Z0-9]{1,7})(['\u2019]?s)?(?!\w)")
 _SCHEMA = "create table if not exists readings (text text primary key, phonemes text)"
 
 
@@ -125,8 +126,11 @@ def spoken_forms(term: Term) -> tuple[str, ...]:
     The term itself, what its entry says it sounds like, and acronyms both as a word and letter by
     letter.
     """
-    forms = [term.text, *term.sounds_like]
-    spelled = _ACRONYM.sub(lambda match: " ".join(match.group()), term.text)
-    if spelled != term.text:
-        forms.append(spelled)
+    forms = [term.text, *term.sounds_like, _ACRONYM.sub(_spelled, term.text)]
     return tuple(dict.fromkeys(forms))
+
+
+def _spelled(acronym: re.Match[str]) -> str:
+    """With points between the letters: after a space, the phonemizer takes "A" for the article."""
+    letters, plural = acronym.groups()
+    return ".".join(letters.upper()) + ("'s" if plural else "")

@@ -10,10 +10,59 @@ from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.types import Term
 
 
-def test_acronyms_are_a_word_and_letters() -> None:
-    """HIPAA may be read as a word or spelled; a normal word may not."""
-    assert spoken_forms(Term(text="HIPAA")) == ("HIPAA", "H I P A A")
-    assert spoken_forms(Term(text="apixaban")) == ("apixaban",)
+@pytest.fixture(scope="module")
+def pronouncer(tmp_path_factory: pytest.TempPathFactory) -> Pronouncer:
+    """One with a memory of its own."""
+    return Pronouncer(tmp_path_factory.mktemp("said") / "said.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    [
+        ("HIPAA", "H.I.P.A.A"),
+        ("the NASA budget", "the N.A.S.A budget"),
+        ("AT&T", "A.T&T"),
+        ("mRNA", "M.R.N.A"),
+        ("PCRs", "P.C.R's"),
+        ("NASA\u2019s", "N.A.S.A's"),
+        ("NAACPLDF", "N.A.A.C.P.L.D.F"),
+        ("COVID-19", "C.O.V.I.D-19"),
+        ("H2O", "H.2.O"),
+        ("2FA", "2F.A"),
+    ],
+)
+def test_acronyms_are_a_word_and_letters(text: str, spelled: str) -> None:
+    """HIPAA may be read as a word or spelled, whatever stands around it."""
+    assert spoken_forms(Term(text=text)) == (text, spelled)
+
+
+@pytest.mark.parametrize("text", ["apixaban", "McDonald", "SQLite", "GmbH", "U.S.", "HYPERTENSION"])
+def test_other_words_are_not_spelled(text: str) -> None:
+    """A word with small letters inside is none, nor is a long one."""
+    assert spoken_forms(Term(text=text)) == (text,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NASA", "ɛnAɛsA"),
+        ("DNA", "diɛnA"),
+        ("AT&T", "Ati ænd ti"),
+        ("mRNA", "ɛmɑɹɛnA"),
+        ("NASAs", "ɛnAɛsAz"),
+        ("PCRs", "pisiɑɹz"),
+        ("NAACPLDF", "ɛnAAsipiɛldiɛf"),
+        ("COVID-19", "siOviIdi nIntin"),
+        ("2FA", "tu ɛfA"),
+    ],
+)
+def test_spelled_acronyms_sound_as_their_letters(
+    pronouncer: Pronouncer, text: str, said: str
+) -> None:
+    """One after the other as in one word; "A" is the letter, not the article."""
+    form = spoken_forms(Term(text=text))[-1]
+    american, *_ = pronouncer.phonemes([form])[form]
+    assert american.translate(dict.fromkeys(map(ord, "ˈˌ"))) == said
 
 
 def test_what_a_term_sounds_like_is_a_spoken_form() -> None:
