@@ -7,7 +7,8 @@ audio that j claims,
     p(i) = exp z(i) / (1 + sum_j o(i, j) exp z(j)),        o(i, i) = 1
 
 which is a softmax among sound-alikes and a logistic regression for a candidate without rivals.
-Where one term contains another they are no rivals: "mocha" is said where "iced mocha" is.
+Where one term contains another they are no rivals: "mocha" is said where "iced mocha" is. Nor are
+spellings of one term, as "e-mail" and "Email".
 
 All terms are sieved by a logit that is linear in what is known of each; the candidates that remain
 get theirs from a small network, since evidence does not simply add up: what the speech LLM would
@@ -28,6 +29,7 @@ import numpy.typing as npt
 
 from a2p_engine.errors import ModelError
 from a2p_engine.retriever.spelling import spelling
+from a2p_engine.text import letters
 from a2p_engine.types import EAGERNESS, Eagerness
 
 FloatArray = npt.NDArray[np.float32]
@@ -204,6 +206,9 @@ def claimed(texts: Sequence[str], start: IntArray, end: IntArray) -> FloatArray:
     share = np.asarray(np.maximum(shared, 0) / size, np.float32)
     for outer, inner in _nested(texts):
         share[outer, inner] = share[inner, outer] = 0
+    spelt = [letters(text) or f" {place}" for place, text in enumerate(texts)]
+    number = np.unique(spelt, return_inverse=True)[1]
+    share[number[:, None] == number] = 0
     np.fill_diagonal(share, 1.0)
     return share
 

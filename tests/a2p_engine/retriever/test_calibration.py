@@ -99,11 +99,21 @@ def test_a_rival_takes_as_much_as_it_claims() -> None:
 
 def test_a_term_within_another_is_no_rival() -> None:
     """Both are said at once, unless the shorter one is but a part of a word."""
-    texts = ["iced mocha", "Mocha", "moc", "iced mocha"]
+    texts = ["iced mocha", "Mocha", "moc", "ice mocha"]
     share = claimed(texts, _ints(0, 6, 6, 0), _ints(10, 10, 8, 10))
     assert share[0].tolist() == pytest.approx([1, 0, 0.2, 1])
     assert share[1].tolist() == [0, 1, 0.5, 0]
     assert share[2].tolist() == [1, 1, 1, 1]
+
+
+def test_spellings_of_one_term_are_no_rivals() -> None:
+    """Each is as probable as it is alone; symbols without a letter are another term each."""
+    texts = ["rosuvastatin", "Rosuvastatin", "rosu-vastatin", "pravastatin"]
+    share = claimed(texts, _ints(0, 0, 0, 0), _ints(10, 10, 10, 10))
+    assert share.tolist() == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]]
+    found = probabilities(_floats(2, 2, 2, -np.inf), share)
+    assert found[:3].tolist() == pytest.approx([1 / (1 + np.exp(-2))] * 3)
+    assert claimed(["--", "..", "C", "C++"], _ints(0, 0, 0, 0), _ints(5, 5, 5, 5)).all()
 
 
 def test_text_decides_which_weights_are_used() -> None:
