@@ -1,11 +1,11 @@
 """Everything that is specific to the transport: uvicorn with its ``websockets`` implementation.
 
 uvicorn stops reading from a socket while the application has not taken the last message, and holds
-``send`` back while the peer does not read; both pressures are what the runner relies on. Four of
+``send`` back while the peer does not read; both pressures are what the runner relies on. Five of
 its habits do not fit long-lived sessions and are changed here: it closes every socket at once when
 it stops, it resets the connection of a client that is still sending when it refuses a message, it
-takes a client for dead whose pong waits behind a backlog of audio, and it stops and resumes reading
-for every single message.
+takes a client for dead whose pong waits behind a backlog of audio, it stops and resumes reading
+for every single message, and it neither answers nor closes a handshake that cannot be parsed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+from websockets import http11
 
 from streaming.app import create_app
 from streaming.backend import Backend
@@ -38,7 +38,7 @@ from streaming.publishers.base import Publisher
 from streaming.security.auth import warn_if_open
 from streaming.settings import ServerSettings
 from streaming.transport import tls
-from streaming.transport.http_server import BoundedHTTP
+from streaming.transport.http_server import MAX_HEAD_BYTES, BoundedHTTP
 from streaming.transport.sockets import listen
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ SMALL_BYTES = 64 * 1024  # of a message; as much as may be read after it before 
 LINGER_S = 5.0  # for the peer's answer to a close
 QUIET_S = 0.2  # a refused peer that sends nothing for so long has seen why
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class PatientWebSocket(WebSocketsSansIOProtocol):
@@ -65,7 +66,7 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         if connection is not None and connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
-    def handle_connect(self, event: Request) -> None:
+    def handle_connect(self, event: http11.Request) -> None:
         """Let the application drop a peer that does not read and so can not be sent a close."""
         super().handle_connect(event)
         if self.handshake_initiated and not self.close_sent:
@@ -73,9 +74,18 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
             extensions[ABORT_EXTENSION] = {"abort": self.transport.abort}
 
     def data_received(self, data: bytes) -> None:
-        """Note the sign of life."""
+        """Note the sign of life; answer a handshake that could not be parsed."""
         self._heard_s = self.loop.time()
         super().data_received(data)
+        failed = self.conn.handshake_exc is not None and not self.handshake_initiated
+        if failed and not self.close_sent:
+            self._refuse_handshake()
+
+    def _refuse_handshake(self) -> None:
+        """Send the answer that ``websockets`` has made, if any; what still comes is discarded."""
+        self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
+        self.close_sent = self.handshake_complete = True
+        self._linger(self.loop.time() + LINGER_S)
 
     def send_receive_event_to_app(self) -> None:
         """Let one small message wait before reading stops.
@@ -318,10 +328,12 @@ async def _administer(stack: AsyncExitStack, hub: Hub, server: PatientServer) ->
 
 
 def _uvicorn_config(settings: ServerSettings, hub: Hub, vosk_port: int | None) -> uvicorn.Config:
+    http11.MAX_LINE_LENGTH = MAX_HEAD_BYTES  # it parses the heads of websockets a second time
     config = uvicorn.Config(
         create_app(hub, vosk_port),
         # uvicorn calls what is called a class here with arguments of its own.
         http=partial(BoundedHTTP, request_timeout_s=settings.start_timeout_s),  # type: ignore[arg-type]
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         ws=PatientWebSocket,
         ws_max_size=settings.max_message_bytes,
         ws_ping_interval=settings.ping_s,

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP server, with a limit on how long a peer may take to say what it wants."""
+"""uvicorn's HTTP server, with limits on how much and how long a peer may say what it wants."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_HEAD_BYTES = 256 * 1024  # of a request; thousands of keyterms may stand in its address
 
 
 class BoundedHTTP(H11Protocol):
