@@ -131,8 +131,8 @@ class CaptionClient:
             try:
                 self._socket, started = await self._open(self._start)
                 break
-            except ServerFull as error:
-                failure, again, after_s = error, True, error.retry_after_s
+            except SessionRefused as error:
+                failure, again, after_s = error, worth_retrying(error), error.retry_after_s
             except (*_LOST, InvalidURI) as error:
                 failure = ConnectError(f"cannot reach {address_of(self.url)}: {reason_of(error)}")
                 again, after_s = worth_retrying(error), None
@@ -272,14 +272,23 @@ class CaptionClient:
         while True:
             event = self._parse(await socket.recv())
             if isinstance(event, ErrorReported) and event.fatal:
-                if event.code == "full" or event.retry_after_s is not None:
-                    raise ServerFull(
-                        event.message, code=event.code, retry_after_s=event.retry_after_s
-                    )
-                raise SessionRefused(event.message, code=event.code)
+                raise await self._refusal(socket, event)
             self._events.put_nowait(event)
             if isinstance(event, Answer):
                 return event
+
+    async def _refusal(self, socket: ClientConnection, error: ErrorReported) -> SessionRefused:
+        """What a fatal error means; its close code says whether to come back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._open_timeout_s):
+                await socket.wait_closed()
+        full = error.code == "full" or error.retry_after_s is not None
+        return (ServerFull if full else SessionRefused)(
+            error.message,
+            code=error.code,
+            close_code=socket.close_code or 1006,
+            retry_after_s=error.retry_after_s,
+        )
 
     def _begin(self, answer: Answer) -> None:
         assert isinstance(answer, SessionStarted)  # what a ``start`` is answered with
@@ -351,8 +360,8 @@ class CaptionClient:
             try:
                 await self._resume(attempt)
                 return attempt
-            except ServerFull as full:
-                error, self._retry_after_s = full, full.retry_after_s
+            except SessionRefused as refused:
+                error, self._retry_after_s = refused, refused.retry_after_s
             except _LOST as lost:
                 self._socket, error = None, lost
 
@@ -362,8 +371,10 @@ class CaptionClient:
             raise SessionFailed(
                 f"the server ended the session: {reason_of(error)}", close_code=close_code(error)
             )
+        if isinstance(error, SessionRefused) and not worth_retrying(error):
+            raise error
         address = address_of(self.url)
-        if not isinstance(error, ServerFull) and not worth_retrying(error):
+        if not worth_retrying(error):
             raise ConnectError(f"cannot reach {address} again: {reason_of(error)}")
         if attempt >= self.retry.attempts:
             raise ConnectError(f"gave up on {address} after {attempt} tries: {reason_of(error)}")

@@ -35,25 +35,22 @@ class SessionRefused(ClientError):
 
     Attributes:
         code: the protocol's error code, such as ``bad_start``.
-    """
-
-    def __init__(self, message: str, *, code: str) -> None:
-        """Keep the server's words and its code."""
-        super().__init__(message)
-        self.code = code
-
-
-class ServerFull(SessionRefused):
-    """The server has no room right now.
-
-    Attributes:
+        close_code: the websocket close code that followed, such as 1008.
         retry_after_s: when the server suggests to ask again, None when it did not say.
     """
 
-    def __init__(self, message: str, *, code: str, retry_after_s: float | None) -> None:
-        """Keep the server's words, its code and its wish."""
-        super().__init__(message, code=code)
+    def __init__(
+        self, message: str, *, code: str, close_code: int, retry_after_s: float | None = None
+    ) -> None:
+        """Keep the server's words, its codes and its wish."""
+        super().__init__(message)
+        self.code = code
+        self.close_code = close_code
         self.retry_after_s = retry_after_s
+
+
+class ServerFull(SessionRefused):
+    """The server has no room right now."""
 
 
 class SessionFailed(ClientError):

@@ -16,8 +16,10 @@ from websockets.exceptions import (
 )
 from websockets.http11 import Response
 
-# 1001 going away, 1006 no closing handshake, 1011 internal error (or our own keepalive timeout),
-# 1012 service restart, 1013 try again later. Anything else would fail the same way again.
+from clients.errors import SessionRefused
+
+# 1001 going away, 1006 no closing handshake, 1011 internal error, 1012 service restart, 1013 try
+# again later. Anything else would fail the same way again.
 RETRY_CLOSE_CODES = frozenset({1001, 1006, 1011, 1012, 1013})
 RETRY_HTTP_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -56,6 +58,8 @@ def worth_retrying(error: Exception) -> bool:
     """Whether the same connection may succeed later."""
     if isinstance(error, ConnectionClosed):
         return close_code(error) in RETRY_CLOSE_CODES
+    if isinstance(error, SessionRefused):
+        return error.close_code in RETRY_CLOSE_CODES
     if isinstance(error, InvalidStatus):
         return error.response.status_code in RETRY_HTTP_STATUS
     if isinstance(error, InvalidHandshake):

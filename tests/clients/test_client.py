@@ -373,6 +373,59 @@ async def test_a_full_server_on_the_way_back_delays_the_next_try() -> None:
     assert delays[0] < 0.2 <= delays[1]
 
 
+@pytest.mark.parametrize(
+    ("code", "close_code"), [("shutting_down", 1012), ("internal", 1011), ("model_failed", 1011)]
+)
+async def test_a_refusal_that_passes_is_no_reason_to_give_up(code: str, close_code: int) -> None:
+    """Its close code decides: a server that is leaving now is another one in a moment."""
+
+    async def first(peer: Peer) -> None:
+        await peer.start()
+        await peer.heard(SECOND)
+        await peer.socket.close(1012)
+
+    async def leaving(peer: Peer) -> None:
+        await peer.text("start")
+        await peer.send("error", code=code, message="not now", fatal=True)
+        await peer.socket.close(close_code, code)
+
+    async def last(peer: Peer) -> None:
+        await peer.start()
+        assert await peer.heard(SECOND) == seconds(1)
+        await one_final(peer)
+        await peer.end()
+
+    async with (
+        scripted_server(first, leaving, leaving, last) as (url, _),
+        CaptionClient(url, retry=QUICK) as client,
+    ):
+        events = [event async for event in client.caption(source(seconds(1)))]
+    assert [event.text for event in events if isinstance(event, Final)] == ["hello"]
+    reasons = [event.reason for event in events if isinstance(event, Reconnecting)]
+    assert reasons == ["connection closed (1012)", "not now", "not now"]
+    async with scripted_server(leaving) as (url, _):
+        with pytest.raises(SessionRefused, match="not now") as caught:
+            async with CaptionClient(url):
+                pass
+    assert (caught.value.code, caught.value.close_code) == (code, close_code)
+
+
+async def test_a_refusal_is_not_asked_for_ever() -> None:
+    """A server that goes on leaving is given up after as many tries as one that is not there."""
+
+    async def leaving(peer: Peer) -> None:
+        await peer.text("start")
+        await peer.send("error", code="shutting_down", message="not now", fatal=True)
+        await peer.socket.close(1012)
+
+    retry = RetryPolicy(attempts=2, first_delay_s=0.01, at_start=True)
+    async with scripted_server(leaving, leaving, leaving) as (url, peers):
+        with pytest.raises(SessionRefused, match="not now"):
+            async with CaptionClient(url, retry=retry):
+                pass
+    assert len(peers) == 3
+
+
 async def test_a_policy_violation_is_not_retried() -> None:
     """Close code 1008 ends the session with an error, after the events before it."""
 

@@ -17,6 +17,7 @@ from clients import (
     Flushed,
     GlossaryUpdated,
     Reconnected,
+    Reconnecting,
     RetryPolicy,
     SpeechStarted,
 )
@@ -40,7 +41,7 @@ async def behind_a_proxy(serving: Serving, **settings: Any) -> AsyncIterator[Fla
 
 
 async def talk(
-    proxy: FlakyProxy, at: dict[int, Callable[[], None]] | None = None, backlog_s: float = 60.0
+    proxy: FlakyProxy, at: dict[int, Callable[[], None]] | None = None, **more: Any
 ) -> list[Event]:
     """Speak through the proxy at ten times real-time pace; ``at`` says what happens when."""
 
@@ -51,7 +52,7 @@ async def talk(
             yield TALK[number * PIECE : (number + 1) * PIECE]
             await asyncio.sleep(0.01)
 
-    client = CaptionClient(proxy.ws_url, options=OPTIONS, retry=QUICK, backlog_s=backlog_s)
+    client = CaptionClient(proxy.ws_url, options=OPTIONS, retry=QUICK, **more)
     async with asyncio.timeout(30), client:
         return [event async for event in client.caption(pieces())]
 
@@ -104,6 +105,22 @@ async def test_a_restarted_server_gets_the_audio_again(
             events = await talk(proxy, {30: restart})
     assert finals(events) == unbroken
     assert returns(events) == [False]
+
+
+async def test_a_server_that_takes_no_new_sessions_is_outwaited(serving: Serving) -> None:
+    """The client comes to one that is being drained, and tries again until its successor is up."""
+    async with behind_a_proxy(serving) as proxy, serving() as leaving, serving() as successor:
+        unbroken = finals(await talk(proxy))
+        leaving.hub.cordon()
+        change = {30: lambda: proxy.retarget(leaving.port)}
+        change[60] = lambda: proxy.retarget(successor.port)
+        events = await talk(proxy, change)
+    assert finals(events) == unbroken and returns(events) == [False]
+    assert any(
+        event.reason == "the server takes no new sessions"
+        for event in events
+        if isinstance(event, Reconnecting)
+    )
 
 
 async def test_a_client_that_stays_away_is_forgotten(serving: Serving, engine: FakeEngine) -> None:
