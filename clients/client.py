@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from clients.audio import AudioFormat
 from clients.backlog import FRAME_BYTES, Backlog
+from clients.connection import PINGS, WatchedConnection
 from clients.errors import ClientError, ConnectError, ServerFull, SessionFailed, SessionRefused
 from clients.events import (
     ErrorReported,
@@ -75,6 +76,7 @@ class CaptionClient:
         backlog_s: float = 60.0,
         open_timeout_s: float = 10.0,
         start_timeout_s: float = 120.0,
+        silence_s: float = 15.0,
     ) -> None:
         """Describe the session; entering the context connects.
 
@@ -95,6 +97,8 @@ class CaptionClient:
             open_timeout_s: longest wait for a connection.
             start_timeout_s: longest wait for the session to start; a glossary that the server sees
                 for the first time may take it a while.
+            silence_s: a connection over which nothing came for so long, not even the answer to a
+                ping, counts as broken.
         """
         self.url = url
         self.audio = audio or AudioFormat()
@@ -103,6 +107,7 @@ class CaptionClient:
         self._start = start_message(self.audio, language, task, glossary, options)
         self._open_timeout_s = open_timeout_s
         self._start_timeout_s = start_timeout_s
+        self._silence_s = silence_s
         self._backlog = Backlog(self.audio, backlog_s)
         self._edits: dict[str, GlossaryEntry | None] = {}  # by term; None takes it out
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: nothing follows
@@ -257,6 +262,10 @@ class CaptionClient:
             additional_headers=self._headers,
             open_timeout=self._open_timeout_s,
             compression=None,
+            create_connection=WatchedConnection,
+            ping_interval=self._silence_s / PINGS,
+            ping_timeout=None,
+            max_queue=None,  # events are queued without a limit anyway
         )
         try:
             # A full server may have closed already; its reason is still there to be read.

@@ -426,6 +426,24 @@ async def test_a_refusal_is_not_asked_for_ever() -> None:
     assert len(peers) == 3
 
 
+async def test_a_server_that_reads_no_further_is_not_dead() -> None:
+    """Its messages are signs of life, though pings lie unread behind more audio than it takes."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.start()
+        peer.socket.transport.pause_reading()
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            await peer.send("stats", audio_s=0.0, lag_s=30.0, timings_ms={}, sessions=1)
+        peer.socket.transport.resume_reading()
+        await peer.end()
+
+    async with scripted_server(handler) as (url, peers):
+        async with CaptionClient(url, retry=QUICK, silence_s=0.3) as client:
+            await client.stop()
+    assert len(peers) == 1
+
+
 async def test_a_policy_violation_is_not_retried() -> None:
     """Close code 1008 ends the session with an error, after the events before it."""
 

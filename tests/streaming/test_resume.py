@@ -91,6 +91,16 @@ async def test_the_server_need_not_know_that_the_connection_is_dead(serving: Ser
     assert finals(events) == unbroken and returns(events) == [True, True]
 
 
+@pytest.mark.parametrize("moment", [15, 45, 80])
+async def test_a_network_that_dies_silently_is_noticed(serving: Serving, moment: int) -> None:
+    """Nobody is told; what was swallowed on either side comes again, the last stop included."""
+    async with behind_a_proxy(serving) as proxy:
+        unbroken = finals(await talk(proxy))
+        events = await talk(proxy, {moment: proxy.stall}, silence_s=0.6)
+    assert finals(events) == unbroken
+    assert returns(events) and all(returns(events))
+
+
 async def test_a_restarted_server_gets_the_audio_again(
     engine: FakeEngine, serving: Serving
 ) -> None:
