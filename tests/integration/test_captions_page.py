@@ -7,6 +7,7 @@ and finds every glossary term with probability 0.5, so that what must appear is 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import socket
@@ -49,6 +50,9 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
     "--auto-select-tab-capture-source-by-title=Meeting",
 ]
+# After so long the page takes a connection for dead, and gives up what comes after Stop.
+SILENCE_MS = 15_000
+END_TIMEOUT_MS = 15_000
 # Least contrast of text that WCAG 2.2 asks for at level AA.
 CONTRAST_AA = 4.5
 
@@ -333,6 +337,96 @@ async def test_the_page_goes_on_over_broken_connections(open_page: OpenPage) -> 
         assert set(server.hub.engine.sessions[engine_session].terms) == {"w1", "w4"}
         clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
         assert clocks == sorted(set(clocks)) and proxy.connections >= 4
+
+
+async def test_the_page_notices_a_network_that_died_silently(open_page: OpenPage) -> None:
+    """Nothing closes, but no statistics come: the page resumes in time, and no sound is lost."""
+    async with serving() as server, flaky_proxy(server.port) as proxy:
+        page = await open_page(server, base=f"http://127.0.0.1:{proxy.port}/")
+        await page.clock.install()
+        events = received(page)
+        await start(page)
+        lines = await page.locator("#lines li").count()
+        proxy.stall()
+        await asyncio.sleep(1)
+        await page.clock.fast_forward(SILENCE_MS)
+        later = page.locator(f"#lines li:nth-child({lines + 2})")
+        await expect(later).to_be_visible(timeout=20_000)
+        await expect(page.locator("#state")).to_have_text("Live")
+        assert [event["skipped_frames"] for event in of_type(events, "session.resumed")] == [0]
+        assert len(of_type(events, "session.started")) == server.hub.sessions == 1
+        clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
+        assert clocks == sorted(set(clocks))
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["broken", "dead"])
+async def test_stop_while_disconnected_waits_for_the_last_words(
+    open_page: OpenPage, told: bool
+) -> None:
+    """What was said meanwhile is sent when the server is back, be the break known or not."""
+    async with serving() as server, flaky_proxy(server.port) as proxy:
+        page = await open_page(server, base=f"http://127.0.0.1:{proxy.port}/")
+        await page.clock.install()
+        events = received(page)
+        await start(page)
+        lines = await page.locator("#lines li").count()
+        if told:
+            proxy.retarget(unused_port())
+            await expect(page.locator("#state")).to_contain_text("next try in")
+        else:
+            proxy.stall()
+        await asyncio.sleep(2)
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.get_by_role("button", name="Finishing…")).to_be_disabled()
+        if told:
+            proxy.retarget(server.port)
+        else:
+            await page.clock.fast_forward(SILENCE_MS)
+        await expect(page.locator("#state")).to_have_text("Ready")
+        (started,) = of_type(events, "session.started")
+        (resumed,) = of_type(events, "session.resumed")
+        (ended,) = of_type(events, "session.ended")
+        rate_hz = started["audio"]["sample_rate_hz"]
+        assert ended["audio_s"] - resumed["next_frame"] / rate_hz >= 2
+        assert await page.locator("#lines li").count() > lines
+        await expect(page.get_by_role("button", name="Start")).to_be_enabled()
+
+
+async def test_stop_does_not_wait_for_ever(open_page: OpenPage) -> None:
+    """If the server stays away, the page says what is missing, and can start again."""
+    async with serving() as server, flaky_proxy(server.port) as proxy:
+        page = await open_page(server, base=f"http://127.0.0.1:{proxy.port}/")
+        await page.clock.install()
+        await start(page)
+        proxy.retarget(unused_port())
+        await expect(page.locator("#state")).to_contain_text("next try in")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.get_by_role("button", name="Finishing…")).to_be_disabled()
+        await page.clock.fast_forward(END_TIMEOUT_MS)
+        await expect(page.get_by_role("alert")).to_have_text("The last captions did not arrive")
+        await expect(page.get_by_role("button", name="Start")).to_be_enabled()
+
+
+def received(page: Page) -> list[dict[str, Any]]:
+    """The server's messages to a page, as they come."""
+    events: list[dict[str, Any]] = []
+
+    def note(frame: str | bytes) -> None:
+        events.append(json.loads(frame))
+
+    page.on("websocket", lambda opened: opened.on("framereceived", note))
+    return events
+
+
+def of_type(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The messages of one type."""
+    return [event for event in events if event["type"] == kind]
+
+
+def unused_port() -> int:
+    """A port at which connections are refused."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def seconds(clock: str) -> float:

@@ -16,6 +16,10 @@ export class Backlog {
     return this.end / this.sampleRateHz;
   }
 
+  get empty() {
+    return this.batches.length === 0;
+  }
+
   get unsent() {
     return this.batches.length - this.next;
   }

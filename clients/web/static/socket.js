@@ -11,6 +11,12 @@ const MAX_DELAY_S = 20;
 // Bytes the browser may hold back for a slow network before we hold back ourselves.
 const BUFFERED_BYTES = 256 * 1024;
 const END_TIMEOUT_MS = 15000;
+// A long glossary that is new to the server takes it a while, without a word.
+const START_TIMEOUT_MS = 120000;
+// A network can die without the browser's telling for minutes; statistics are due every 5 s.
+const SILENCE_MS = 15000;
+// Not 1000, after which the server would not keep the session.
+const GIVEN_UP = 4000;
 
 export const socketUrl = () => {
   const url = new URL("ws", document.baseURI);
@@ -56,17 +62,32 @@ export class CaptionSocket {
     this.socket.send(JSON.stringify(message));
   }
 
-  /** Ask for the last captions; resolves when they have come. */
+  /** Ask for the last captions, over a connection to come if there is none; resolves when they have come. */
   async stop() {
     this.stopping = true;
+    this.limitEnd();
     if (this.started) this.finish();
-    else this.leave("ended", "Ready");
-    const timer = setTimeout(() => this.leave("failed", "The last captions did not arrive"), END_TIMEOUT_MS);
+    else if (!this.resume && this.backlog.empty) this.leave("ended", "Ready");
+    else this.hurry();
     await this.ended;
-    clearTimeout(timer);
+  }
+
+  /** Allow so long for a connection to come back, and again for the last captions to come over it. */
+  limitEnd() {
+    clearTimeout(this.ending);
+    if (this.stopping) this.ending = setTimeout(() => this.leave("failed", "The last captions did not arrive"), END_TIMEOUT_MS);
+  }
+
+  /** Try now, and often: later tries would come too late for the end. */
+  hurry() {
+    this.attempt = 0;
+    if (this.waiting) this.connect();
   }
 
   connect() {
+    clearTimeout(this.waiting);
+    this.waiting = undefined;
+    this.expectWithin(SILENCE_MS);
     this.onState("connecting", "Connecting…");
     this.socket = new WebSocket(socketUrl(), keySubprotocols);
     this.socket.binaryType = "arraybuffer";
@@ -77,6 +98,7 @@ export class CaptionSocket {
 
   open() {
     this.onState("connecting", "Preparing…"); // a long glossary takes the server a moment
+    this.expectWithin(this.resume ? SILENCE_MS : START_TIMEOUT_MS);
     if (this.resume) {
       const { session_id, token, origin, lastSeq } = this.resume;
       this.tell({ type: "resume", session_id, token, last_seq: lastSeq, first_frame: this.backlog.start - origin });
@@ -88,6 +110,7 @@ export class CaptionSocket {
   }
 
   receive(event) {
+    this.expectWithin(SILENCE_MS);
     // What is replayed behind session.resumed has lower numbers than it.
     if (this.resume && event.type !== "session.resumed") this.resume.lastSeq = Math.max(this.resume.lastSeq, event.seq);
     for (const name of ["start_s", "end_s", "time_s", "audio_time_s"]) this.shift(event, name);
@@ -125,7 +148,24 @@ export class CaptionSocket {
     const lostS = this.backlog.takeLostS();
     this.onState("live", lostS ? `Live, ${lostS.toFixed(1)} s of sound were lost` : "Live");
     this.pump();
+    this.limitEnd();
     if (this.stopping) this.finish();
+  }
+
+  /** Take the connection for dead unless something comes over it. */
+  expectWithin(ms) {
+    clearTimeout(this.watchdog);
+    this.watchdog = setTimeout(() => {
+      this.abandon(GIVEN_UP);
+      this.closed({ code: 1006, reason: "" });
+    }, ms);
+  }
+
+  /** Close the connection, and hear no more of it: on a dead one that would take long. */
+  abandon(code) {
+    clearTimeout(this.watchdog);
+    this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
+    this.socket.close(code);
   }
 
   complain(event) {
@@ -157,7 +197,8 @@ export class CaptionSocket {
   }
 
   closed({ code, reason }) {
-    if (this.left) return;
+    clearTimeout(this.watchdog);
+    if (this.started) this.limitEnd();
     if (this.started && performance.now() - this.connectedAt > MAX_DELAY_S * 1000) this.attempt = 0;
     this.started = this.finishing = false;
     if (this.forgotten) {
@@ -196,7 +237,8 @@ export class CaptionSocket {
     this.started = false;
     clearTimeout(this.waiting);
     clearTimeout(this.pumping);
-    this.socket.close(1000);
+    clearTimeout(this.ending);
+    this.abandon(1000);
     this.onState(state, text);
     this.resolveEnded();
   }
