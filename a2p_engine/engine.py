@@ -24,6 +24,7 @@ import torch
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.encoders.base import Encoded, going_on
 from a2p_engine.errors import InputError, ModelError, UnknownSession
+from a2p_engine.glossary import UNPRONOUNCED
 from a2p_engine.guard import Ear, Guard
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
@@ -143,7 +144,9 @@ class Engine:
         self._new_retriever = new_retriever
         self._retriever: Retriever | None = None
         self._sessions: dict[str, _Session] = {}
-        self._indexes: OrderedDict[tuple[Term, ...], GlossaryIndex] = OrderedDict()
+        self._indexes: OrderedDict[tuple[Term, ...], tuple[GlossaryIndex, tuple[str, ...]]] = (
+            OrderedDict()
+        )
         self._mapped_indexes: dict[Path, GlossaryIndex] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -299,7 +302,7 @@ class Engine:
             before = session.index
             missing = tuple(text for text in remove if before is None or before.find(text) is None)
             # Made beside the steps of the session; only the exchange waits for one under way.
-            after = self._edited(before, add, remove)
+            after, silent = self._edited(before, add, remove)
             kept = before.size - (len(set(remove)) - len(set(missing))) if before else 0
             with session.lock:
                 session.index = after
@@ -308,9 +311,13 @@ class Engine:
         return GlossaryInfo(
             version=version,
             terms=after.size if after else 0,
-            added=(after.size if after else 0) - kept,
+            added=max((after.size if after else 0) - kept, 0),
             removed=len(set(remove)) - len(set(missing)),
-            rejected=(*rejected, *((text, "not in the glossary") for text in missing)),
+            rejected=(
+                *rejected,
+                *((text, UNPRONOUNCED) for text in silent),
+                *((text, "not in the glossary") for text in missing),
+            ),
             from_sample=from_sample,
         )
 
@@ -485,13 +492,13 @@ class Engine:
 
     def _edited(
         self, index: GlossaryIndex | None, add: Sequence[Term], remove: Sequence[str]
-    ) -> GlossaryIndex | None:
+    ) -> tuple[GlossaryIndex | None, tuple[str, ...]]:
         add = tuple({term.text: term for term in add}.values())
         if index is None:
-            return self._index(add) if add else None
+            return self._index(add) if add else (None, ())
         if not add and not remove:
-            return index
-        return self._loaded_retriever().edit(index, add=add, remove=remove)
+            return index, ()
+        return self._loaded_retriever().edit(index, add=add, remove=remove).audible()
 
     def _open_segment(self, session: _Session, request: StepRequest) -> _Segment:
         segment = session.segment
@@ -545,22 +552,26 @@ class Engine:
                 self._retriever = self._new_retriever()
             return self._retriever
 
-    def _index(self, terms: tuple[Term, ...]) -> GlossaryIndex:
+    def _index(self, terms: tuple[Term, ...]) -> tuple[GlossaryIndex, tuple[str, ...]]:
         retriever = self._loaded_retriever()
         with self._lock:
             if terms in self._indexes:
                 self._indexes.move_to_end(terms)
                 return self._indexes[terms]
-        index = retriever.index(terms)
+        indexed = retriever.index(terms).audible()
         with self._lock:
-            self._indexes[terms] = index
+            self._indexes[terms] = indexed
             if len(self._indexes) > INDEX_CACHE:
                 self._indexes.popitem(last=False)
-        return index
+        return indexed
 
     def _mapped(self, path: Path) -> GlossaryIndex:
         if path not in self._mapped_indexes:
-            index = self._loaded_retriever().load_index(path, self.speech_llm)
+            index, silent = self._loaded_retriever().load_index(path, self.speech_llm).audible()
+            if silent:
+                log.warning(
+                    "%s: %d terms are left out: they cannot be pronounced", path, len(silent)
+                )
             self._mapped_indexes[path] = index
         return self._mapped_indexes[path]
 

@@ -6,8 +6,10 @@ dropped, and an entry needs a letter or digit and at most ``MAX_TERM_CHARS`` cha
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,8 @@ from a2p_engine.glossary_formats import AS_USUAL, FIELDS, Languages
 from a2p_engine.types import Term
 
 MAX_TERM_CHARS = 100
+UNPRONOUNCED = "cannot be pronounced: give it a 'sounds_like'"
+_LATIN = re.compile("[A-Za-z0-9]")  # what the phonemizer reads in any case
 
 
 class Parsed(NamedTuple):
@@ -98,6 +102,24 @@ def parse_entries(entries: Iterable[str | Mapping[str, Any]]) -> Parsed:
         else:
             terms[term.text] = term
     return Parsed(list(terms.values()), rejected, [])
+
+
+def unpronounced(terms: Iterable[Term]) -> list[str]:
+    """Texts of terms of which no spelling can be pronounced, so that they are never heard."""
+    foreign = [term for term in terms if not term.text.isascii() and not _readable(term)]
+    if not foreign:
+        return []
+    # Torch and the phonemizer take seconds, and few glossaries need them.
+    from a2p_engine.retriever.phoneme_ctc import to_symbols
+    from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
+
+    said = Pronouncer().phonemes(form for term in foreign for form in spoken_forms(term))
+    ways = {term.text: [said[form] for form in spoken_forms(term)] for term in foreign}
+    return [text for text, forms in ways.items() if not any(map(to_symbols, chain(*forms)))]
+
+
+def _readable(term: Term) -> bool:
+    return any(map(_LATIN.search, (term.text, *term.sounds_like)))
 
 
 def normalise(text: str) -> str:

@@ -100,6 +100,13 @@ class Section:
     def __len__(self) -> int:
         return len(self.terms)
 
+    @cached_property
+    def silent(self) -> BoolArray:
+        """[N]: whether a term has no pronunciation, so that it is never heard."""
+        silent = np.ones(len(self), np.bool_)
+        silent[self.phones.term_of] = False
+        return silent
+
     def bias(self) -> Tensor:
         """[F]: the log weight of each spelling's term, -inf where the term is disabled."""
         bias = np.where(self.terms.enabled, self.terms.log_weights, -np.inf).astype(np.float32)
@@ -229,6 +236,15 @@ class GlossaryIndex:
             if part.present[place]
         ]
         return np.array(sorted(found), np.int32)
+
+    def audible(self) -> tuple[GlossaryIndex, tuple[str, ...]]:
+        """The version without terms that have no pronunciation, and their texts."""
+        silent = tuple(
+            part.section.terms.texts[place]
+            for part in self._parts
+            for place in np.flatnonzero(part.present & part.section.silent).tolist()
+        )
+        return self.edit(remove=silent) if silent else self, silent
 
     def pronunciations(self, number: int) -> PhoneIndex:
         """The ways to say one term."""

@@ -156,15 +156,18 @@ def check(
     from a2p_engine import glossary
 
     parsed = glossary.load(file)
+    silent = glossary.unpronounced(parsed.terms)
+    terms = len(parsed.terms) - len(silent)
+    rejected = [*parsed.rejected, *((text, glossary.UNPRONOUNCED) for text in silent)]
     if as_json:
-        rejected = [{"entry": entry, "reason": reason} for entry, reason in parsed.rejected]
-        report = {"terms": len(parsed.terms), "rejected": rejected, "notes": parsed.notes}
+        entries = [{"entry": entry, "reason": reason} for entry, reason in rejected]
+        report = {"terms": terms, "rejected": entries, "notes": parsed.notes}
         print(json.dumps(report, ensure_ascii=False, indent=2))
     else:
-        print(f"{file}: {len(parsed.terms)} terms, {len(parsed.rejected)} left out")
+        print(f"{file}: {terms} terms, {len(rejected)} left out")
         for remark in parsed.notes:
             print(f"  {remark}")
-        for entry, reason in parsed.rejected:
+        for entry, reason in rejected:
             print(f"  {entry!r}: {reason}")
-    if parsed.rejected or not parsed.terms:
+    if rejected or not terms:
         raise typer.Exit(1)

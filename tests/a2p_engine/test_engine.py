@@ -14,6 +14,7 @@ from a2p_engine import glossary
 from a2p_engine.audio import read_audio
 from a2p_engine.engine import Engine, EngineSettings
 from a2p_engine.errors import AudioError, GlossaryError, InputError, UnknownSession
+from a2p_engine.glossary import UNPRONOUNCED
 from a2p_engine.retriever import retriever
 from a2p_engine.retriever.evidence import Evidence
 from a2p_engine.retriever.transcript import Transcript
@@ -222,15 +223,30 @@ def test_an_index_file_is_as_good_as_its_terms(
         engine.open(SessionOptions(), index=tmp_path / "none.safetensors")
 
 
-def test_terms_nobody_can_pronounce_are_harmless(engine: Engine, sentence: Samples) -> None:
-    """They are never heard; the others of the glossary are."""
+def test_terms_nobody_can_pronounce_are_rejected(engine: Engine, sentence: Samples) -> None:
+    """The others of the glossary are heard, and so is one that says what it sounds like."""
+    silent = (("日本", UNPRONOUNCED),)
     for terms, found in (([], []), ([Term(text="rosuvastatin")], ["rosuvastatin"])):
         session, info = engine.open(SessionOptions(), [Term(text="日本"), *terms])
-        assert info.terms == 1 + len(terms)
+        assert (info.terms, info.added, info.rejected) == (len(terms), len(terms), silent)
         request = StepRequest(
             session=session, segment_id=0, start_sample=0, samples=sentence, final=True
         )
         assert [hit.term for hit in engine.step(request).terms] == found
+        edited = engine.edit_glossary(session, add=[Term(text="日本"), Term(text="digoxin")])
+        assert (edited.terms, edited.added, edited.rejected) == (len(terms) + 1, 1, silent)
+        spelt = engine.edit_glossary(session, add=[Term(text="日本", sounds_like=("nippon",))])
+        assert (spelt.terms, spelt.added, spelt.rejected) == (len(terms) + 2, 1, ())
+        replaced = engine.edit_glossary(session, add=[Term(text="日本")])
+        assert (replaced.terms, replaced.added, replaced.rejected) == (len(terms) + 1, 0, silent)
+
+
+def test_an_index_file_leaves_out_what_nobody_can_pronounce(engine: Engine, tmp_path: Path) -> None:
+    """Such a term is not among those of the sessions that use it."""
+    path = tmp_path / "mixed.safetensors"
+    engine.save_index([Term(text="日本"), Term(text="digoxin")], path)
+    assert engine.load_index(path) == 1
+    assert engine.open(SessionOptions(), index=path)[1].terms == 1
 
 
 def test_a_glossary_too_long_to_follow_is_shortlisted(

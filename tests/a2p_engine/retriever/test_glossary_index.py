@@ -59,6 +59,9 @@ def test_each_term_has_its_own_pronunciations() -> None:
     found = [index.pronunciations(number) for number in range(4)]
     assert [phones.lengths.tolist() for phones in found] == [[1, 2], [], [3], [1]]
     assert [phones.symbols.tolist() for phones in found] == [[1, 1, 2], [], [2, 2, 1], [2]]
+    audible, silent = index.audible()
+    assert ([term.text for term in audible], silent) == (["a", "c", "d"], ("b",))
+    assert audible.audible() == (audible, ())
 
 
 class _Scored:

@@ -203,6 +203,18 @@ def test_glossary_check_lists_what_is_left_out(
     assert len(report["rejected"]) == 3
 
 
+def test_glossary_check_lists_what_cannot_be_pronounced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A term in letters that nobody can read is left out, unless it says how it sounds."""
+    path = tmp_path / "terms.csv"
+    path.write_text("term,sounds_like\n東京,\n大阪,osaka\nÑandú,\n")
+    assert main(["glossary", "check", str(path)]) == 1
+    text = capsys.readouterr().out
+    assert "2 terms, 1 left out" in text
+    assert "'東京': cannot be pronounced: give it a 'sounds_like'" in text
+
+
 def test_glossary_check_of_a_good_file(glossary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing to complain about is exit code 0."""
     assert main(["glossary", "check", str(glossary)]) == 0
