@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -183,7 +184,11 @@ class Connection:
     async def _read(self, session: LiveSession) -> NoReturn:
         await self._carry_out_all(session)  # what came together with the start
         while True:
-            size_bytes = await self._receive()
+            try:
+                size_bytes = await self._receive()
+            except IdleTimeout as error:
+                await session.runner.end_early(error)
+                await _for_ever()
             audio_s = await self._carry_out_all(session)
             await asyncio.sleep(self._flow.take(size_bytes, audio_s))
 
@@ -228,9 +233,8 @@ class Connection:
         return len(data)
 
     async def _next_message(self) -> Any:
-        limit_s = self._dialect.idle_timeout_s
-        if limit_s is None:
-            return await self._socket.receive()
+        own_s = self._dialect.idle_timeout_s
+        limit_s = min(self._hub.settings.max_idle_s, math.inf if own_s is None else own_s)
         try:
             async with asyncio.timeout(limit_s):
                 return await self._socket.receive()

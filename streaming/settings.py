@@ -67,6 +67,7 @@ class ServerSettings(BaseModel):
         max_message_bytes: longest message a client may send.
         start_timeout_s: how long a new connection may stay without a ``start``, and a peer without
             a complete request.
+        max_idle_s: how long any client may send no message at all, before its session and in it.
         max_backlog_s: audio a session may have unheard before the server stops reading from it.
         max_unread_events: events a session may have unsent before it is dropped; partials and
             statistics replace each other and do not pile up.
@@ -124,6 +125,7 @@ class ServerSettings(BaseModel):
     retry_after_s: float = Field(5.0, ge=0)
     max_message_bytes: int = Field(1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     start_timeout_s: float = Field(10.0, gt=0)
+    max_idle_s: float = Field(3600.0, gt=0)
     max_backlog_s: float = Field(30.0, ge=1)
     max_unread_events: int = Field(256, ge=8)
     resume_window_s: float = Field(30.0, ge=0, le=600)

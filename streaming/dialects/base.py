@@ -78,7 +78,8 @@ class Dialect(Protocol):
     Attributes:
         name: for logs and metrics.
         subprotocol: the one to accept, None for none.
-        idle_timeout_s: a client of which nothing was heard for so long is given up.
+        idle_timeout_s: a client of which nothing was heard for so long is given up; None leaves it
+            to the settings.
     """
 
     @property

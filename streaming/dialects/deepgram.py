@@ -280,10 +280,7 @@ class Deepgram:
         variant, description = told.code, told.message
         if isinstance(error, IdleTimeout):
             code, variant = 1011, "NET-0001"
-            description = (
-                "no audio data and no text message came within the timeout window of "
-                f"{IDLE_TIMEOUT_S:g} s"
-            )
+            description = "no audio data and no text message came within the timeout window"
             reason = f"{variant}: {description}"
         elif isinstance(error, AudioError):
             code, variant = 1008, "DATA-0000"

@@ -136,6 +136,34 @@ async def test_a_connection_without_a_start(serving: Serving) -> None:
     assert client.got[0]["code"] == "start_timeout"
 
 
+@pytest.mark.parametrize(
+    ("path", "close"),
+    [("/vosk", 1008), ("/v1/realtime?intent=transcription", 1008), ("/v1/listen", 1011)],
+)
+async def test_a_client_that_never_says_anything(serving: Serving, path: str, close: int) -> None:
+    """It may wait for longer than a ``start`` may, but not for ever; its place is free then."""
+    async with serving(start_timeout_s=0.05, max_idle_s=0.4, max_sessions=1) as server:
+        async with websockets.connect(f"ws://127.0.0.1:{server.port}{path}") as idle:
+            await asyncio.sleep(0.2)
+            assert server.hub.sessions == 1
+            await idle.wait_closed()
+            assert idle.close_code == close
+        await until(lambda: server.hub.sessions == 0)
+
+
+async def test_a_client_that_falls_silent(serving: Serving, engine: FakeEngine) -> None:
+    """It gets the finals of what was said; its session is over, though a break would not end it."""
+    async with client_of(serving, max_idle_s=0.4) as client:
+        await client.start(resumable=True)
+        for _ in range(3):
+            await client.send(pcm(tone(0.5)))
+            await asyncio.sleep(0.2)
+        assert await client.until_closed() == 1008
+        assert engine.sessions == {}
+    (final,) = client.of_type("final")
+    assert (final["end_s"], client.got[-1]["code"]) == (1.5, "idle_timeout")
+
+
 async def test_a_vanished_client_frees_everything(serving: Serving, engine: FakeEngine) -> None:
     """Dropping the line without a close ends the engine's session, even in mid-step."""
     engine.step_s = 0.2

@@ -47,6 +47,7 @@ def test_glossaries_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
         ("server = 1\n", "'server' must be a table"),
         ("[server\n", "settings .*a2p.toml"),
         ("[server]\nport = 99999\n", "setting 'port': .*65535.*99999"),
+        ("[server]\nmax_idle_s = 0\n", "setting 'max_idle_s': .*greater than 0"),
         ('[server]\ndefault_glossary = "x"\n', "default_glossary 'x' is not one of: none"),
     ],
 )

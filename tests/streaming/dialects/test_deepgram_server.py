@@ -223,7 +223,9 @@ async def test_a_client_that_falls_silent_is_closed_unless_it_says_keep_alive(
             await asyncio.sleep(0.2)
             await client.socket.send_keep_alive()
         assert not client.got and not client.closed.is_set()
-    (error,) = client.got
+        await client.socket.send_media(pcm(tone(1)))
+    last, error = client.got
+    assert is_final(last) and last.duration == 1.0  # what was said is not lost
     assert isinstance(error, ListenV1Error) and error.variant == "NET-0001"
     (closed,) = client.errors
     assert isinstance(closed, websockets.ConnectionClosedError) and closed.rcvd is not None
