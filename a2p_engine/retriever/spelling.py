@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 
-LONGEST_TERM_WORDS = 6
+LONGEST_RUN_WORDS = 6  # all runs are remembered; longer terms are read on from their beginning
 NEAR_FRAMES = 8  # a term may be written so far from where it was heard
 _CURLY = "\N{RIGHT SINGLE QUOTATION MARK}"
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -25,14 +26,15 @@ Written = tuple[str, int, int]  # a word, its first frame and one past its last
 
 
 class Spellings:
-    """All runs of up to ``LONGEST_TERM_WORDS`` words of a text."""
+    """All runs of up to ``LONGEST_RUN_WORDS`` words of a text."""
 
     def __init__(self, stretches: Sequence[Sequence[Written]]) -> None:
         """Take words that follow each other, stretch by stretch; no run goes beyond its stretch."""
+        self._readings = [parts for stretch in stretches for parts in _readings(stretch)]
         self._places: dict[str, set[tuple[int, int]]] = {}
         texts: set[str] = set()
-        for stretch in stretches:
-            for text, start, end in _runs(stretch):
+        for parts, count in product(self._readings, range(1, LONGEST_RUN_WORDS + 1)):
+            for text, start, end in _runs(parts, count):
                 self._places.setdefault(text.casefold(), set()).add((start, end))
                 texts.add(text)
         capitals = {" ".join(word[:1].upper() + word[1:] for word in t.split()) for t in texts}
@@ -43,8 +45,16 @@ class Spellings:
         """Whether a term is spelt out about the frames ``start`` to ``end``."""
         return any(
             first < end + NEAR_FRAMES and last > start - NEAR_FRAMES
-            for first, last in self._places.get(spelling(term), ())
+            for first, last in self._found(spelling(term))
         )
+
+    def _found(self, text: str) -> set[tuple[int, int]]:
+        words = text.split()
+        found = self._places.get(" ".join(words[:LONGEST_RUN_WORDS]), set())
+        if found and len(words) > LONGEST_RUN_WORDS:
+            runs = (run for parts in self._readings for run in _runs(parts, len(words)))
+            return {(start, end) for run, start, end in runs if run.casefold() == text}
+        return found
 
 
 def spelling(term: str) -> str:
@@ -57,17 +67,21 @@ def words_only(text: str) -> str:
     return " ".join(_WORD.findall(text.replace(_CURLY, "'")))
 
 
-def _runs(words: Sequence[Written]) -> Iterator[Written]:
-    """Runs of words as written, without quotation marks, and with figures in words."""
+def _readings(words: Sequence[Written]) -> list[list[Written]]:
+    """A text's words as written, without quotation marks, and with figures in words."""
     known: list[list[Written]] = []
     for read in (_quoted, _bare, _in_words):
         parts = [(part, start, end) for text, start, end in words for part in read(text)]
-        if parts in known:
-            continue
-        known.append(parts)
-        for first, (_, start, _) in enumerate(parts):
-            for last in range(first, min(first + LONGEST_TERM_WORDS, len(parts))):
-                yield " ".join(part for part, *_ in parts[first : last + 1]), start, parts[last][2]
+        if parts not in known:
+            known.append(parts)
+    return known
+
+
+def _runs(parts: Sequence[Written], count: int) -> Iterator[Written]:
+    """Of so many words."""
+    for first in range(len(parts) - count + 1):
+        run = parts[first : first + count]
+        yield " ".join(part for part, *_ in run), run[0][1], run[-1][2]
 
 
 def _quoted(text: str) -> list[str]:

@@ -39,12 +39,24 @@ def test_what_is_written_spells_a_term(written: str, term: str, spelt: bool) -> 
 
 
 def test_no_run_goes_beyond_its_stretch() -> None:
-    """Nor is one longer than the longest term."""
+    """Nor is it found where it does not stand."""
     parted = Spellings([[("new", 0, 9)], [("york", 9, 18)]])
     assert not parted.contain("new york", 0, 18)
     assert parted.contain("york", 9, 18)
-    assert _text(*"abcdef").contain("a b c d e f", 0, 60)
-    assert not _text(*"abcdefg").contain("a b c d e f g", 0, 70)
+    assert not parted.contain("york new", 0, 18)
+
+
+def test_a_long_term_is_spelt_out_as_a_short_one_is() -> None:
+    """However many words it has; its beginning alone is not enough, nor is another place."""
+    written = _text(*"So Act 12 of the Rights, of Persons WITH Disabilities said so".split())
+    term = "act twelve of the rights of persons with disabilities"
+    assert written.contain(term, 10, 100)
+    assert not written.contain(f"{term} act", 10, 100)
+    assert not written.contain(term, 110, 120)
+    assert not written.contain(term.replace("persons", "people"), 10, 100)
+    parted = Spellings([[(word, 0, 9) for word in "a b c d e f".split()], [("g", 9, 18)]])
+    assert parted.contain("a b c d e f", 0, 18)
+    assert not parted.contain("a b c d e f g", 0, 18)
 
 
 def test_texts_are_what_a_glossary_may_have() -> None:
