@@ -344,7 +344,7 @@ async def _carry_out(command: Command, runner: SessionRunner) -> float:
         case Audio(data):
             return await runner.receive_audio(data)
         case EditGlossary():
-            runner.edit_glossary(command)
+            await runner.edit_glossary(command)
         case Flush():
             runner.flush()
         case Discard(ended):

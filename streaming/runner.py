@@ -34,6 +34,7 @@ from streaming.session import SessionCore
 logger = logging.getLogger(__name__)
 
 AUDIO_SLICE_SAMPLES = samples(0.5)  # what the detector hears in one go, so that others get a turn
+MAX_PENDING_EDITS = 8  # of a client, which may be long; then nothing more is read of it
 MUTED_BYTES = 32_000  # of silence that is heard at once; a second of the usual format
 NO_SOUND = np.zeros(1, np.float32)
 
@@ -81,7 +82,9 @@ class SessionRunner:
         meter.watch(lambda: core.lag_samples)
         self._clock = AudioClock()
         self._awaited: Kind | None = None  # what waits for a place
-        self._editing: asyncio.Task[None] | None = None
+        self._editing: asyncio.Task[None] | None = None  # the latest edit
+        self._pending_edits: set[asyncio.Task[None]] = set()  # the client's own
+        self._closing = False
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
         self._receiving = asyncio.Lock()
@@ -148,17 +151,25 @@ class SessionRunner:
                 self._progress.clear()
                 await self._progress.wait()
 
-    def edit_glossary(self, edit: EditGlossary) -> None:
-        """Take a glossary edit; it is made in turn, beside the steps, which do not wait for it."""
+    async def edit_glossary(self, edit: EditGlossary) -> None:
+        """Take a glossary edit; returns when there is room for another.
+
+        It is made in turn, beside the steps, which do not wait for it.
+        """
         self.edits += 1
-        self._edit_in_turn(partial(self._apply_edit, edit))
+        task = self._edit_in_turn(partial(self._apply_edit, edit))
+        self._pending_edits.add(task)
+        task.add_done_callback(self._pending_edits.discard)
+        while len(self._pending_edits) >= MAX_PENDING_EDITS:
+            await asyncio.wait(self._pending_edits, return_when=asyncio.FIRST_COMPLETED)
 
     def follow(self, change: Change) -> None:
         """Take over a change of the stored glossary that the session listens for."""
         self._edit_in_turn(partial(self._apply, change.add, change.removed, ()))
 
-    def _edit_in_turn(self, edit: Callable[[], Edited]) -> None:
+    def _edit_in_turn(self, edit: Callable[[], Edited]) -> asyncio.Task[None]:
         self._editing = asyncio.create_task(self._edit(edit, self._editing))
+        return self._editing
 
     def flush(self) -> None:
         """End the open segment now."""
@@ -238,7 +249,8 @@ class SessionRunner:
         )
 
     async def close(self) -> None:
-        """Free the engine's state, after the call that may still be under way."""
+        """Free the engine's state, after the calls under way; edits not yet begun are dropped."""
+        self._closing = True
         self._meter.close()
         if not self._core.ended:
             self._publish(error_event(ClientGone("the session was broken off"), fatal=True))
@@ -313,6 +325,8 @@ class SessionRunner:
     async def _edit(self, edit: Callable[[], Edited], earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
             await earlier
+        if self._closing:
+            return
         try:
             info, rejected = await self._room.prepare(edit)
         except Exception as error:

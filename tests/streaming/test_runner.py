@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from asyncio.selector_events import _SelectorSocketTransport
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from a2p_engine.types import SessionOptions
+from a2p_engine.types import GlossaryInfo, SessionOptions
 from streaming.audio.pcm import AudioDecoder, AudioFormat
-from streaming.events import Event, Final, SessionEnded
+from streaming.commands import EditGlossary
+from streaming.events import Event, Final, GlossaryUpdated, SessionEnded
 from streaming.operations.metrics import Metrics
 from streaming.operations.session_meter import SessionMeter
-from streaming.runner import MUTED_BYTES, SessionRunner
+from streaming.runner import MAX_PENDING_EDITS, MUTED_BYTES, SessionRunner
 from streaming.scheduling.engine_room import EngineRoom
 from streaming.session import SessionConfig, SessionCore
 from streaming.vad.energy import EnergyDetector
 from tests.streaming.conftest import Serving
 from tests.streaming.fake_engine import FakeEngine
 from tests.streaming.signals import pcm, silence, tone
-from tests.streaming.wire import connect
+from tests.streaming.wire import STOP, connect, until
 
 MUTED = pcm(silence(0.1))
 
@@ -94,6 +96,94 @@ async def test_zeros_end_what_was_said(runner: SessionRunner, events: list[Event
     assert second.start_sample - first.start_sample == 25 * 1600
     assert second.end_sample - first.end_sample == 25 * 1600
     assert events[-1] == SessionEnded(audio_samples=50 * 1600)
+
+
+@pytest.fixture
+def slow_edits(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Edits of the engine wait for it to be released, once for each."""
+    edit, turn = engine.edit_glossary, threading.Semaphore(0)
+
+    def edit_slowly(session: str, **change: Any) -> GlossaryInfo:
+        turn.acquire()
+        return edit(session, **change)
+
+    monkeypatch.setattr(engine, "edit_glossary", edit_slowly)
+    return turn
+
+
+def added(number: int) -> EditGlossary:
+    """An edit that adds a term of its own."""
+    return EditGlossary(add=(f"term {number}",))
+
+
+async def test_no_more_edits_are_taken_than_may_be_pending(
+    runner: SessionRunner,
+    engine: FakeEngine,
+    events: list[Event],
+    slow_edits: threading.Semaphore,
+) -> None:
+    """The next one is taken when one is made; all are made in order, and before the end."""
+    for number in range(1, MAX_PENDING_EDITS):
+        await runner.edit_glossary(added(number))
+    last = asyncio.create_task(runner.edit_glossary(added(MAX_PENDING_EDITS)))
+    await asyncio.sleep(0.05)
+    assert not last.done() and runner.edits == MAX_PENDING_EDITS
+    slow_edits.release()
+    await last
+    slow_edits.release(MAX_PENDING_EDITS - 1)
+    await runner.stop()
+    assert [event.version for event in events if isinstance(event, GlossaryUpdated)] == list(
+        range(2, MAX_PENDING_EDITS + 2)
+    )
+    (session,) = engine.sessions.values()
+    assert list(session.terms) == [f"term {n}" for n in range(1, MAX_PENDING_EDITS + 1)]
+
+
+async def test_what_is_closed_makes_no_further_edit(
+    runner: SessionRunner, events: list[Event], slow_edits: threading.Semaphore
+) -> None:
+    """Only the one under way is waited for."""
+    for number in range(5):
+        await runner.edit_glossary(added(number))
+    closing = asyncio.create_task(runner.close())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    slow_edits.release()
+    await closing
+    assert len(events) == 1
+
+
+async def test_a_client_that_leaves_takes_its_edits_along(
+    serving: Serving, engine: FakeEngine, slow_edits: threading.Semaphore
+) -> None:
+    """However many it has sent: its session is closed after the next one or two."""
+    async with serving() as server, connect(server.ws_url) as client:
+        await client.start()
+        for number in range(200):
+            await client.send({"type": "glossary.edit", "add": [f"term {number}"]})
+        await asyncio.sleep(0.1)
+        (session,) = engine.sessions.values()
+        client.socket.transport.abort()
+        while engine.sessions:
+            slow_edits.release()
+            await asyncio.sleep(0.05)
+        await until(lambda: server.hub.sessions == 0)
+    assert len(session.terms) <= 5
+
+
+async def test_a_stop_waits_for_more_edits_than_may_be_pending(
+    serving: Serving, engine: FakeEngine, slow_edits: threading.Semaphore
+) -> None:
+    """None of those that came before it is lost."""
+    slow_edits.release(50)
+    async with serving() as server, connect(server.ws_url) as client:
+        await client.start()
+        for number in range(50):
+            await client.send({"type": "glossary.edit", "add": [f"term {number}"]})
+        await client.send(STOP)
+        assert await client.until_closed() == 1000
+    updates = client.of_type("glossary.updated")
+    assert [update["terms"] for update in updates] == list(range(1, 51))
 
 
 async def test_small_messages_do_not_stop_the_reading(
