@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from asyncio.selector_events import _SelectorSocketTransport
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -99,7 +99,9 @@ async def test_zeros_end_what_was_said(runner: SessionRunner, events: list[Event
 
 
 @pytest.fixture
-def slow_edits(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+def slow_edits(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[threading.Semaphore]:
     """Edits of the engine wait for it to be released, once for each."""
     edit, turn = engine.edit_glossary, threading.Semaphore(0)
 
@@ -108,7 +110,8 @@ def slow_edits(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> threading
         return edit(session, **change)
 
     monkeypatch.setattr(engine, "edit_glossary", edit_slowly)
-    return turn
+    yield turn
+    turn.release(1000)  # or a test that fails would wait for ever
 
 
 def added(number: int) -> EditGlossary:
