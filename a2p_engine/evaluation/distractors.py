@@ -21,6 +21,7 @@ from a2p_engine.text import plain
 _CONTEXT = 3  # letters that decide the next one
 _LETTERS = range(4, 15)  # length of a made-up word
 _PATIENCE = 1000  # words refused in a row
+_LONGEST_PHRASE = 12  # words; a longer one is not taken for said
 _END = "\n"
 
 
@@ -41,27 +42,50 @@ def said_words(recordings: Iterable[Recording]) -> frozenset[str]:
     return frozenset(said)
 
 
+def said_phrases(recordings: Iterable[Recording]) -> frozenset[str]:
+    """Every run of two to ``_LONGEST_PHRASE`` words of the texts and terms, without punctuation."""
+    texts = (text for recording in recordings for text in (recording.text or "", *recording.terms))
+    return frozenset(
+        " ".join(words[first : first + count])
+        for words in map(str.split, map(plain, texts))
+        for count in range(2, _LONGEST_PHRASE + 1)
+        for first in range(len(words) - count + 1)
+    )
+
+
 class Distractors:
     """Words in a random order, then made-up ones without end; none of them is said."""
 
-    def __init__(self, words: Iterable[str], said: Collection[str], seed: int = 0) -> None:
+    def __init__(
+        self,
+        words: Iterable[str],
+        said: Collection[str],
+        seed: int = 0,
+        phrases: Collection[str] = (),
+    ) -> None:
         """Order the words.
 
         Args:
             words: the list to draw from.
             said: words not to draw.
             seed: of the order and of what is made up.
+            phrases: likewise not to draw, without any influence on the order of the others.
 
         Raises:
             InputError: no word is left.
         """
-        listed = dict.fromkeys(word for word in words if plain(word))
-        usable = sorted(w for w in listed if w.casefold() not in said and plain(w) not in said)
-        if not usable:
-            raise InputError("the word list has no word that the recordings do not say")
+        listed = {word: bare for word in words if (bare := plain(word))}
+        usable = sorted(
+            word
+            for word, bare in listed.items()
+            if word.casefold() not in said and bare not in said
+        )
         order = np.random.default_rng(seed).permutation(len(usable))
-        self._words = [usable[place] for place in order]
-        self._taken = frozenset({plain(word) for word in usable} | set(said))
+        drawn = (usable[place] for place in order)
+        self._words = [word for word in drawn if listed[word] not in phrases]
+        if not self._words:
+            raise InputError("the word list has no word that the recordings do not say")
+        self._taken = frozenset({listed[word] for word in usable} | set(said) | set(phrases))
         self._seed = seed
 
     def first(self, count: int) -> list[str]:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from a2p_engine import glossary as glossaries
 from a2p_engine.errors import InputError
-from a2p_engine.evaluation.distractors import Distractors, glossary, said_words, spoken_terms
+from a2p_engine.evaluation.distractors import (
+    Distractors,
+    glossary,
+    said_phrases,
+    said_words,
+    spoken_terms,
+)
 from a2p_engine.manifest import Recording
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.retriever import Retriever
@@ -85,7 +91,8 @@ class GlossaryOptions:
         """
         if self.words is None:
             raise InputError("give a glossary, or a list of words to draw distractors from")
-        return Distractors(read_lines(self.words), said_words(recordings), self.seed)
+        said, phrases = said_words(recordings), said_phrases(recordings)
+        return Distractors(read_lines(self.words), said, self.seed, phrases)
 
 
 @dataclass(kw_only=True)
@@ -134,6 +141,6 @@ def _places(terms: Sequence[Term], wanted: Collection[str]) -> dict[str, int]:
 
 def without_spoken(listing: Listing, recordings: Sequence[Recording]) -> Listing:
     """The same list for people who speak of something else: no term of it is said."""
-    said = said_words(recordings)
+    said = said_words(recordings) | said_phrases(recordings)
     kept = tuple(term for term in listing.terms if plain(term.text) not in said)
     return replace(listing, terms=kept, own=False)

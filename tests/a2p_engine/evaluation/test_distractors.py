@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2p_engine.errors import InputError
-from a2p_engine.evaluation.distractors import Distractors, glossary, said_words, spoken_terms
+from a2p_engine.evaluation.distractors import (
+    Distractors,
+    glossary,
+    said_phrases,
+    said_words,
+    spoken_terms,
+)
 from a2p_engine.manifest import Recording
 from a2p_engine.text import plain
 
@@ -47,6 +53,19 @@ def test_no_word_that_is_said_is_drawn() -> None:
     drawn = Distractors([*WORDS, "light", "broster's"], said).first(80)
     assert not {"badge", "light", "cradge", "flinadge", "broster's"} & set(drawn)
     assert len({plain(word) for word in drawn}) == len(drawn)
+
+
+def test_no_phrase_that_is_said_is_drawn() -> None:
+    """Wherever it stands in a text; the words of the list come in the same order without it."""
+    recordings = [_recording("One iced mocha, please."), _recording(None, "large oat-milk latte")]
+    said, phrases = said_words(recordings), said_phrases(recordings)
+    listed = [*WORDS, "Iced mocha", "oat milk", "iced latte"]
+    drawn = Distractors(listed, said, 3, phrases).first(len(WORDS) + 1)
+    assert set(drawn) == {*WORDS, "iced latte"}
+    assert drawn == [word for word in Distractors(listed, said, 3).first(99) if word in set(drawn)]
+    assert Distractors(WORDS, said, 3, phrases).first(99) == Distractors(WORDS, said, 3).first(99)
+    with pytest.raises(InputError, match="no word that the recordings do not say"):
+        Distractors(["iced mocha"], said, 0, phrases)
 
 
 def test_made_up_words_look_like_the_list() -> None:
