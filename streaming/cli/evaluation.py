@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from a2p_engine.manifest import Recording
+    from a2p_engine.types import Term
     from streaming.evaluation.live import Record
 
 eval_app = typer.Typer(no_args_is_help=True, help="Measure retrieval and live captions.")
@@ -70,13 +71,13 @@ def streaming_(
     recordings = read_manifest(manifest)[:limit]
     options = ["--speech-llm", speech_llm, "--device", device]
     options += ["--retriever", str(retriever)] if retriever else []
+    terms = common.read_terms(glossary) if glossary else []
     if glossary is not None:
-        common.read_terms(glossary)
         options += ["--glossary", f"{glossary.stem}={glossary}"]
     server: AbstractContextManager[str] = nullcontext(url) if url else local_server(options)
     with server as address:
         name = glossary.stem if glossary else None
-        records = asyncio.run(_measure(address, recordings, name, pace))
+        records = asyncio.run(_measure(address, recordings, name, terms, pace))
     if dump is not None:
         evaluate.dump(records, dump)
     evaluation_tables.show(evaluate.summarise(records), as_json=as_json)
@@ -322,14 +323,18 @@ def progress(total: int, what: str = "recordings") -> Iterator[Callable[[], None
 
 
 async def _measure(
-    url: str, recordings: Sequence[Recording], glossary: str | None, pace: float
+    url: str,
+    recordings: Sequence[Recording],
+    glossary: str | None,
+    terms: Sequence[Term],
+    pace: float,
 ) -> list[Record]:
     from streaming.evaluation import live as evaluate
 
     records = []
     with progress(len(recordings)) as advance:
         async for record in evaluate.evaluate_streaming(
-            url, recordings, glossary=glossary, pace=pace
+            url, recordings, glossary=glossary, terms=(term.text for term in terms), pace=pace
         ):
             records.append(record)
             advance()

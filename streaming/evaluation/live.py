@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from a2p_engine.errors import InputError
-from a2p_engine.evaluation.words import normalised, split_errors
+from a2p_engine.evaluation.words import TermFinder, normalised, split_errors
 from a2p_engine.manifest import Recording
 from a2p_engine.text import mentions, plain
 from clients.audio import AudioFormat, audio_duration_s, stream_file
@@ -37,7 +37,7 @@ class Record:
         hypothesis: its finals, joined.
         offered: glossary terms offered to the speech model in finals, with their probability.
         found: its terms that the hypothesis contains.
-        inserted: offered terms that were written but, says the reference, not spoken.
+        inserted: glossary terms that were written but, says the reference, not spoken; normalised.
         first_partial_s: from the beginning of speech to its first words, per segment.
         final_s: from the end of speech to the final, per segment that ended with speech.
         lag_s: how far each shown text was behind the audio clock.
@@ -75,10 +75,20 @@ async def measure(
     recording: Recording,
     *,
     glossary: str | None,
+    finder: TermFinder | None = None,
     pace: float = 1.0,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Record:
-    """Stream one utterance and measure it; ``watch`` sees each event as it comes."""
+    """Stream one utterance and measure it.
+
+    Args:
+        url: of the server.
+        recording: what is streamed.
+        glossary: name of the glossary; the server knows it.
+        finder: of its terms, without which no insertion is counted.
+        pace: 1 is real time.
+        watch: sees each event as it comes.
+    """
     record = Record(
         id=recording.id,
         audio_s=audio_duration_s(recording.audio),
@@ -91,10 +101,10 @@ async def measure(
         account.take(clock_s, event)
     record.hypothesis = account.text
     record.found = [term for term in record.terms if mentions(record.hypothesis, term)]
-    if record.reference is not None:
-        reference = f"{record.reference} {' '.join(record.terms)}"
-        written = [term for term in record.offered if mentions(record.hypothesis, term)]
-        record.inserted = [term for term in written if not mentions(reference, term)]
+    if record.reference is not None and finder is not None:
+        written, said = (finder.find(normalised(t)) for t in (record.hypothesis, record.reference))
+        false = written - said - set(map(normalised, record.terms))
+        record.inserted = sorted(map(" ".join, false))
     return record
 
 
@@ -156,11 +166,25 @@ class Account:
 
 
 async def evaluate_streaming(
-    url: str, recordings: Iterable[Recording], *, glossary: str | None, pace: float = 1.0
+    url: str,
+    recordings: Iterable[Recording],
+    *,
+    glossary: str | None,
+    terms: Iterable[str] = (),
+    pace: float = 1.0,
 ) -> AsyncIterator[Record]:
-    """Measure utterances one after the other, each in a session of its own."""
+    """Measure utterances one after the other, each in a session of its own.
+
+    Args:
+        url: of the server.
+        recordings: the utterances.
+        glossary: name of the glossary; the server knows it.
+        terms: what is in it.
+        pace: 1 is real time.
+    """
+    finder = TermFinder(terms)
     for recording in recordings:
-        yield await measure(url, recording, glossary=glossary, pace=pace)
+        yield await measure(url, recording, glossary=glossary, finder=finder, pace=pace)
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:

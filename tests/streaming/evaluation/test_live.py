@@ -11,7 +11,7 @@ from a2p_engine.errors import InputError
 from a2p_engine.manifest import Recording
 from clients.events import Event, Final, Partial, SpeechStarted, SpeechStopped, TermUse
 from streaming.evaluation import live as evaluate
-from streaming.evaluation.live import Record, dump, measure, summarise
+from streaming.evaluation.live import Record, dump, evaluate_streaming, measure, summarise
 
 
 def _partial(text: str, end_s: float, revision: int) -> Partial:
@@ -82,14 +82,21 @@ async def test_latencies_are_taken_from_the_audio_clock(
 async def test_a_term_that_was_not_said_is_a_false_insertion(
     utterance: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only terms that were offered and written, and that neither text nor terms contain."""
+    """Every term that is written, offered in the final or not, unless text or terms contain it."""
     final = Final(
-        seq=0, segment_id=0, revision=1, start_s=0, end_s=1, text="She takes Abixaban",
+        seq=0, segment_id=0, revision=2, start_s=0, end_s=1,
+        text="She takes Abixaban, a wide awake apixaban.",
         terms=(TermUse(term="abixaban", probability=0.4, used=True),),
     )  # fmt: skip
-    monkeypatch.setattr(evaluate, "speak", _session((1.5, final)))
-    record = await measure("", utterance, glossary="g")
-    assert (record.found, record.inserted) == ([], ["abixaban"])
+    script = _session((1.1, _partial("She wide", 0.9, 1)), (1.5, final))
+    monkeypatch.setattr(evaluate, "speak", script)
+    listed = ["abixaban", "Wide awake", "wide", "takes", "apixaban", "awakes"]
+    (record,) = [
+        record async for record in evaluate_streaming("", [utterance], glossary="g", terms=listed)
+    ]
+    assert (record.found, record.inserted) == (["apixaban"], ["abixaban", "wide", "wide awake"])
+    untold = await measure("", utterance, glossary=None)
+    assert untold.inserted == []
 
 
 def test_the_summary_adds_up() -> None:
