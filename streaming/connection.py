@@ -99,7 +99,7 @@ class Connection:
     async def _run(self) -> Exception | None:
         """Run the session; returns what ended it, None for good order."""
         try:
-            self._hub.admit(self)
+            self._hub.admit(self, may_resume=isinstance(self._dialect, Native))
             self._react(*self._dialect.greet())
             first = await _first_of(self._first_command(), self._refuse_at_shutdown())
             self._session = await self._join(first)

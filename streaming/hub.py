@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from a2p_engine.types import GlossaryInfo, SessionOptions, Term
 from streaming import vad
@@ -22,7 +21,7 @@ from streaming.dialects.base import Dialect
 from streaming.errors import ServerFull, ShuttingDown, UnknownResume
 from streaming.events import Event, SessionResumed, SessionStarted
 from streaming.glossaries.choice import Chosen, SessionGlossaries
-from streaming.live_session import LiveSession
+from streaming.live_session import Connected, LiveSession
 from streaming.operations import logs
 from streaming.operations.failures import for_log
 from streaming.operations.memory import give_back_regularly
@@ -48,18 +47,6 @@ Terms = tuple[Term, ...]
 INDEX_SUFFIX = ".safetensors"
 AUTO_LANGUAGE = "auto"
 SEGMENT_MARGIN_S = 1.0  # a cut comes up to a detector frame late
-
-
-class Connected(Protocol):
-    """A connection, as far as the hub is concerned."""
-
-    def shut_down(self) -> None:
-        """Deliver last finals and close, soon."""
-        ...
-
-    def take_over(self) -> None:
-        """Leave the session to another connection."""
-        ...
 
 
 class Hub:
@@ -94,7 +81,8 @@ class Hub:
             max_session_s=settings.max_session_s,
             recheck=self.auth.recheck,
         )
-        self._connected: set[Connected] = set()
+        self._connected: set[Connected] = set()  # those that have a place
+        self._standing: set[Connected] = set()  # those that may resume, and those that gave way
         self._sessions: dict[str, LiveSession] = {}  # those that can be resumed
         self._kept: dict[str, asyncio.Task[None]] = {}  # of them, those without a connection
         self._none_left = asyncio.Event()
@@ -127,7 +115,7 @@ class Hub:
 
     @property
     def sessions(self) -> int:
-        """Connections at present, and sessions that wait for theirs to come back."""
+        """Places taken: by connections, and by sessions that wait for theirs to come back."""
         return len(self._connected) + len(self._kept)
 
     async def start(self) -> None:
@@ -150,8 +138,11 @@ class Hub:
         await asyncio.to_thread(self._room.close)
         await asyncio.to_thread(self.glossaries.close)
 
-    def admit(self, connection: Connected) -> None:
+    def admit(self, connection: Connected, *, may_resume: bool = False) -> None:
         """Take a connection in; ``release`` gives its place back.
+
+        When all places are taken, one that may resume is let in to say whether it does: then it
+        needs no further place.
 
         Raises:
             ShuttingDown: the server is stopping.
@@ -159,14 +150,17 @@ class Hub:
         """
         if self.draining:
             raise ShuttingDown("the server is stopping")
-        # Whoever comes back to a session that is kept needs no further place.
-        if self.sessions - len(self._kept) >= self.settings.max_sessions:
+        if len(self._connected) < self.settings.max_sessions:
+            self._connected.add(connection)
+        elif may_resume and len(self._standing) < self.settings.max_sessions:
+            self._standing.add(connection)
+        else:
             raise self._full()
-        self._connected.add(connection)
 
     def release(self, connection: Connected) -> None:
         """Give a connection's place back; does nothing for one that was not admitted."""
         self._connected.discard(connection)
+        self._standing.discard(connection)
         self._note_departure()
 
     async def drain(self) -> None:
@@ -174,11 +168,11 @@ class Hub:
         self.leaving = self.draining = True
         self._none_left.clear()
         self.uploads.stop()
-        for connection in tuple(self._connected):
+        for connection in (*self._connected, *self._standing):
             connection.shut_down()
         for waiting in tuple(self._kept.values()):
             waiting.cancel()
-        if not self.sessions:
+        if self._empty:
             return
         try:
             async with asyncio.timeout(self.settings.shutdown_timeout_s):
@@ -204,6 +198,9 @@ class Hub:
         """
         if self.cordoned:
             raise ShuttingDown("the server takes no new sessions")
+        if owner in self._standing:
+            self._standing.discard(owner)
+            self.admit(owner)
         self._require_capacity()
         ticket = self._admission.admit(*client)
         try:
@@ -313,12 +310,16 @@ class Hub:
             UnknownResume: too much audio was lost.
         """
         logs.mark(session=session.session_id)
-        session.attach(owner)
+        self._seat(owner, instead_of=session.attach(owner))
         if (waiting := self._kept.pop(session.session_id, None)) is not None:
             waiting.cancel()
-        next_frame, skipped = await session.runner.rejoin(
-            resume.first_frame, self.settings.max_backlog_s
-        )
+        try:
+            next_frame, skipped = await session.runner.rejoin(
+                resume.first_frame, self.settings.max_backlog_s
+            )
+        except BaseException:
+            self.keep(session, owner)
+            raise
         return SessionResumed(
             session_id=session.session_id,
             next_frame=next_frame,
@@ -326,6 +327,14 @@ class Hub:
             edits=session.runner.edits,
             flushes=session.runner.flushes,
         )
+
+    def _seat(self, owner: Connected, instead_of: Connected | None) -> None:
+        """Give a connection a place: that of the one before, which may take a while to go."""
+        if instead_of in self._connected:
+            self._connected.discard(instead_of)
+            self._standing.add(instead_of)
+        self._standing.discard(owner)
+        self._connected.add(owner)
 
     def keep(self, session: LiveSession, owner: Connected) -> None:
         """Keep a session whose connection broke, for a while."""
@@ -337,7 +346,7 @@ class Hub:
         try:
             await asyncio.sleep(self.settings.resume_window_s)
         except asyncio.CancelledError:
-            if session.session_id not in self._kept:
+            if self._kept.get(session.session_id) is not asyncio.current_task():
                 return  # resumed; otherwise the server stops
         await self.end_session(session)
         self._kept.pop(session.session_id, None)
@@ -349,8 +358,12 @@ class Hub:
         await session.end(self.settings.shutdown_timeout_s if self._publishers else 0)
         logger.info("session closed", extra={"event": "session.closed"})
 
+    @property
+    def _empty(self) -> bool:
+        return not (self.sessions or self._standing)
+
     def _note_departure(self) -> None:
-        if not self.sessions:
+        if self._empty:
             self._none_left.set()
 
     def _require_capacity(self) -> None:

@@ -17,8 +17,12 @@ from streaming.security.admission import Ticket
 logger = logging.getLogger(__name__)
 
 
-class Owner(Protocol):
-    """The connection that a session belongs to at present."""
+class Connected(Protocol):
+    """A connection, as far as the hub and the session that belongs to it are concerned."""
+
+    def shut_down(self) -> None:
+        """Deliver last finals and close, soon."""
+        ...
 
     def take_over(self) -> None:
         """Give way: the client has come back over another connection."""
@@ -55,7 +59,7 @@ class LiveSession:
         self.dialect = dialect
         self.outbox = outbox
         self.unfollow: Callable[[], None] = lambda: None
-        self._owner: Owner | None = None
+        self._owner: Connected | None = None
         self._runner: SessionRunner | None = None
         self._muted = False
         self.worker: asyncio.Task[None]
@@ -76,13 +80,14 @@ class LiveSession:
         if not self._muted:
             self.outbox.put(event)
 
-    def attach(self, owner: Owner) -> None:
-        """Belong to a connection; one that is still there gives way."""
-        if self._owner is not None:
-            self._owner.take_over()
-        self._owner = owner
+    def attach(self, owner: Connected) -> Connected | None:
+        """Belong to a connection; returns the one that gives way, if one is still there."""
+        previous, self._owner = self._owner, owner
+        if previous is not None:
+            previous.take_over()
+        return previous
 
-    def detach(self, owner: Owner) -> bool:
+    def detach(self, owner: Connected) -> bool:
         """Belong to nobody; False when it belongs to another connection already."""
         if self._owner is not owner:
             return False

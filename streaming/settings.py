@@ -59,7 +59,8 @@ class ServerSettings(BaseModel):
         glossaries: glossary files by the name that clients ask for.
         default_glossary: name of the glossary of sessions that do not say which they want.
         workers: engine steps that may run at the same time.
-        max_sessions: connections accepted at the same time.
+        max_sessions: connections accepted at the same time; beyond them as many may come to resume
+            a session.
         admission: ``measured`` also refuses new sessions when, by what steps take here, finals
             would come late; ``fixed`` leaves it at ``max_sessions``.
         max_final_s: what late is: the longest 95th percentile of a final's latency.

@@ -94,6 +94,7 @@ async def test_full(serving: Serving) -> None:
         async with connect(server.ws_url) as first:
             await first.start()
             async with connect(server.ws_url) as second:
+                await second.send({"type": "start"})
                 assert await second.until_closed() == 1013
             (error,) = second.got
             assert (error["code"], error["retry_after_s"]) == ("full", 3)

@@ -100,6 +100,7 @@ async def test_refusals_by_reason(serving: Serving) -> None:
         async with connect(server.ws_url) as client:
             await client.start()
             async with connect(server.ws_url) as other:
+                await other.send({"type": "start"})
                 await other.until_closed()
         await until(lambda: server.hub.sessions == 0)
         async with connect(server.ws_url) as rude:
