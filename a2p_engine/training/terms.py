@@ -11,7 +11,7 @@ import numpy as np
 
 from a2p_engine.errors import ModelError
 from a2p_engine.training.config import CurriculumConfig
-from a2p_engine.training.texts import words_of
+from a2p_engine.training.texts import spoken_words, words_of
 
 # Words more frequent than this share of all running words are never terms.
 _COMMON_SHARE = 3e-4
@@ -86,8 +86,11 @@ def _in_some_case(term: str, rng: np.random.Generator) -> str:
 
 
 def write_spoken_words(path: Path, texts: Iterable[str]) -> None:
-    """Keep every word that was spoken in training, so that evaluation can tell the others."""
-    words = sorted({word for text in texts for word in words_of(text)})
+    """Keep every word that was spoken in training, so that evaluation can tell the others.
+
+    Abbreviations are kept as they are written and as they are spoken.
+    """
+    words = sorted({w for text in texts for w in (*words_of(text), *spoken_words(text))})
     path.write_bytes(gzip.compress("\n".join(words).encode(), mtime=0))
 
 

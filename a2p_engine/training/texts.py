@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from hibari.g2p.normalize import normalize
 
 from a2p_engine.errors import TrainingError
 from a2p_engine.training.domains import made_up_term
@@ -16,6 +17,10 @@ from a2p_engine.training.domains import made_up_term
 Split = Literal["train", "dev", "test"]
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
+# What the phonemizer's dictionary reads in full, beside the abbreviations that it writes out.
+_READ_IN_FULL = {
+    "mr": "mister", "mrs": "missus", "dr": "doctor", "drs": "doctors", "etc": "et cetera",
+}  # fmt: skip
 _MIN_FRAGMENT_WORDS = 4
 _SHARE_OF_SENTENCES = 0.45  # the rest are carriers and bare lists of terms
 _SHARE_OF_LISTS = 0.15
@@ -67,10 +72,17 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
 
 
+def spoken_words(text: str) -> list[str]:
+    """Words of a text as the phonemizer says them: "Rev." is "reverend", "5 km" "kilometers"."""
+    words = words_of(str(normalize(text)))
+    return [part for word in words for part in _READ_IN_FULL.get(word, word).split()]
+
+
 class TermSet:
     """Terms as sequences of words, found wherever these follow each other.
 
-    Only exact words count: a plural or a possessive is another word.
+    Only exact words count: a plural or a possessive is another word. Abbreviations count as they
+    are written and as they are spoken.
     """
 
     def __init__(self, terms: Iterable[str] = ()) -> None:
@@ -80,26 +92,43 @@ class TermSet:
 
     def found_in(self, text: str) -> set[tuple[str, ...]]:
         """The terms that a text says."""
-        words = words_of(text)
+        return self._written_in(text) | self._among(spoken_words(text))
+
+    def cut(self, text: str) -> list[str]:
+        """Longest runs of a text's tokens without a term; a phrase is cut before its last word."""
+        return [part for run in self.cut_as_written(text) for part in self._cut_as_spoken(run)]
+
+    def cut_as_written(self, text: str) -> list[str]:
+        """The same, but that a run may say a term by an abbreviation."""
+        return self._cut(text, self._written_in)
+
+    def _cut_as_spoken(self, run: str) -> list[str]:
+        if not self.found_in(run):
+            return [run]
+        return [part for part in self._cut(run, self.found_in) if not self.found_in(part)]
+
+    def _cut(self, text: str, found_in: Callable[[str], set[tuple[str, ...]]]) -> list[str]:
+        reach = max(self._lengths, default=1)
+        runs: list[list[str]] = [[]]
+        for token in text.split():
+            if found_in(token):
+                runs.append([])
+            elif found_in(" ".join([*runs[-1][-reach:], token])):
+                runs.append([token])
+            else:
+                runs[-1].append(token)
+        return [" ".join(run) for run in runs if run]
+
+    def _written_in(self, text: str) -> set[tuple[str, ...]]:
+        return self._among(words_of(text))
+
+    def _among(self, words: Sequence[str]) -> set[tuple[str, ...]]:
         return {
             run
             for length in self._lengths
             for start in range(len(words) - length + 1)
             if (run := tuple(words[start : start + length])) in self.terms
         }
-
-    def cut(self, text: str) -> list[str]:
-        """Longest runs of a text's tokens without a term; a phrase is cut before its last word."""
-        reach = max(self._lengths, default=1) - 1
-        runs: list[list[str]] = [[]]
-        for token in text.split():
-            if self.found_in(token):
-                runs.append([])
-            elif reach and self.found_in(" ".join([*runs[-1][-reach:], token])):
-                runs.append([token])
-            else:
-                runs[-1].append(token)
-        return [" ".join(run) for run in runs if run]
 
 
 def read_lines(path: Path) -> list[str]:
@@ -170,11 +199,12 @@ class TrainingText:
             TrainingError: the exclusion leaves nothing to say.
         """
         self._excluded = TermSet(exclude)
+        # An abbreviation shortens its fragment and leaves the others under their numbers.
         self._fragments = [
-            run
+            max(parts, key=len)
             for sentence in sentences
-            for run in self._excluded.cut(sentence)
-            if len(run.split()) >= _MIN_FRAGMENT_WORDS
+            for run in self._excluded.cut_as_written(sentence)
+            if len(run.split()) >= _MIN_FRAGMENT_WORDS and (parts := self._excluded.cut(run))
         ]
         if not self._fragments:
             raise TrainingError("no sentence is left after the excluded words were taken out")

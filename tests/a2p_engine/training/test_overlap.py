@@ -72,6 +72,21 @@ def test_sources_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         overlap_with_weights(["a"], tmp_path)
 
 
+def test_what_an_abbreviation_stands_for_is_spoken(tmp_path: Path) -> None:
+    """In the shards, and in the words that heads trained on them have heard."""
+    text = "The Rev. W. Bailey, Jr., said so."
+    line = Utterance(id="1", text=text, phonemes="ə", voice="v", seed=1, start=0, frames=9_000)
+    directory = tmp_path / "data"
+    directory.mkdir()
+    write_shard(directory / "0", [np.zeros((9_000, 1), np.float16)], [line])
+    found = overlap_with_shards(["reverend", "junior", "bailey junior", "senior"], directory)
+    assert found.spoken == {"bailey junior": 1, "junior": 1, "reverend": 1}
+    write_spoken_words(tmp_path / SPOKEN_WORDS, [text])
+    assert overlap_with_weights(["reverend", "rev", "senior"], tmp_path).spoken == {
+        "reverend": 1, "rev": 1,
+    }  # fmt: skip
+
+
 def test_spoken_terms_are_counted_by_utterance(data: Path) -> None:
     """Phrases need their words next to each other, and a possessive is not its noun."""
     terms = ["whole milk", "latte", "john", "johns", "milk is", "wheat", "milk whole"]
