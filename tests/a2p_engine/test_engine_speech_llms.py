@@ -107,7 +107,8 @@ def test_retriever_and_speech_llm_share_one_encoder_pass_per_tick() -> None:
         done = encoder.trace - before
         assert done.encodes == 1
         assert done.encoded_frames == -(-(tick + 1) * HALF_SECOND // 640)
-        assert {hit.term for hit in result.terms} & {"apixaban", "heparin"}
+        # Neither is probable, and so waits for the second tick.
+        assert bool({hit.term for hit in result.terms} & {"apixaban", "heparin"}) == (tick > 0)
         assert result.text
 
 
