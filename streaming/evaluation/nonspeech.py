@@ -76,6 +76,5 @@ def measure(
 def _minute(sound: str, seed: int) -> Samples:
     if sound == SILENCE:
         return np.zeros(_MINUTE_SAMPLES, np.float32)
-    seconds = min(noise.TRACK_S, _MINUTE_SAMPLES / SAMPLE_RATE_HZ)
-    track = np.resize(noise.track(sound, seed, seconds), _MINUTE_SAMPLES)
+    track = noise.track(sound, seed, _MINUTE_SAMPLES / SAMPLE_RATE_HZ)
     return np.asarray(track * _LEVEL, np.float32)
