@@ -76,13 +76,14 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Note the sign of life; answer a handshake that could not be parsed."""
         self._heard_s = self.loop.time()
+        if self.conn.handshake_exc is not None:
+            return  # refused already
         super().data_received(data)
-        failed = self.conn.handshake_exc is not None and not self.handshake_initiated
-        if failed and not self.close_sent:
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self._refuse_handshake()
 
     def _refuse_handshake(self) -> None:
-        """Send the answer that ``websockets`` has made, if any; what still comes is discarded."""
+        """Send the answer that ``websockets`` has made, if any."""
         self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
         self.close_sent = self.handshake_complete = True
         self._linger(self.loop.time() + LINGER_S)
