@@ -56,6 +56,7 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, with the changes that the module's docstring names."""
 
     _heard_s = 0.0
+    _refused = False  # without a session, since it did not parse
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound the buffers between the outbox and the peer."""
@@ -76,14 +77,15 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Note the sign of life; answer a handshake that could not be parsed."""
         self._heard_s = self.loop.time()
-        if self.conn.handshake_exc is not None:
-            return  # refused already
+        if self._refused:
+            return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self._refuse_handshake()
 
     def _refuse_handshake(self) -> None:
         """Send the answer that ``websockets`` has made, if any."""
+        self._refused = True
         self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
         self.close_sent = self.handshake_complete = True
         self._linger(self.loop.time() + LINGER_S)
