@@ -51,12 +51,20 @@ FORK = ("fork",)
 # Whether the text covers the candidate's audio, and whether its odds are known: without, the
 # features above are zero.
 KNOWN = ("read", "weighed")
-# How many terms might have been said instead: the logarithm of the glossary's size.
-CROWD = ("crowd",)
+# How many words the term has, and how many terms might have been said instead: the logarithm of
+# the glossary's size.
+TERM = ("words", "crowd")
 
 SIEVE = (*HEARD, *READ)
-FINAL = (*HEARD, *SOUND, *BEHIND, *READ, *SPELT, *FORK, *KNOWN, *CROWD)
+FINAL = (*HEARD, *SOUND, *BEHIND, *READ, *SPELT, *FORK, *KNOWN, *TERM)
+# What a symbol costs at most is what it costs to leave it out, and little more: a long term must
+# not look better than a short one because a sum is bounded.
+_MOST_COST = 5.0
+_LEAST_MEAN_LIKELIHOOD = -8.0
 _LEAST_LIKELIHOOD = -60.0
+# Longer terms than were calibrated are taken for ones of this length.
+MOST_SYMBOLS = 48
+MOST_WORDS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,14 +191,14 @@ def heard_features(cost: FloatArray, length: IntArray, gain: FloatArray) -> Floa
         length: [M] symbols.
         gain: [M] what the audio adds to the A2P head's logit.
     """
-    columns = (np.minimum(cost, 100.0) / length, length, gain)
+    columns = (np.minimum(cost / length, _MOST_COST), np.minimum(length, MOST_SYMBOLS), gain)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def sound_features(likelihood: FloatArray, length: IntArray) -> FloatArray:
     """[M, 2], one column for each name in ``SOUND``; ``likelihood`` [M] in nats, at most 0."""
-    bounded = np.maximum(likelihood, _LEAST_LIKELIHOOD)
-    return np.stack([bounded, bounded / length], axis=1).astype(np.float32)
+    mean = np.maximum(likelihood / length, _LEAST_MEAN_LIKELIHOOD)
+    return np.stack([np.maximum(likelihood, _LEAST_LIKELIHOOD), mean], axis=1).astype(np.float32)
 
 
 def claimed(texts: Sequence[str], start: IntArray, end: IntArray) -> FloatArray:

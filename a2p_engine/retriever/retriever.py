@@ -23,8 +23,10 @@ from a2p_engine.retriever.calibration import (
     FORK,
     HEARD,
     KNOWN,
+    MOST_WORDS,
     READ,
     SPELT,
+    TERM,
     Calibration,
     claimed,
     heard_features,
@@ -340,12 +342,13 @@ class Retriever:
         sound = sound_features(likelihoods(log_probs, found), found.length)
         behind = np.minimum(len(log_probs) - 1 - found.match.end, MOST_BEHIND)[:, None]
         written = np.zeros((len(read), len(READ) + len(SPELT) + len(FORK) + len(KNOWN)), np.float32)
+        texts = index.texts(found.term)
         if reading is not None:
-            texts = index.texts(found.term)
             written = self._compared(reading, texts, found.match, read)
             written[~covered] = 0
-        crowd = np.full((len(read), 1), np.log(max(size or index.size, LEAST_CROWD)), np.float32)
-        return np.concatenate([heard, sound, behind, written, crowd], axis=1, dtype=np.float32)
+        term = np.full((len(read), len(TERM)), np.log(max(size or index.size, LEAST_CROWD)))
+        term[:, TERM.index("words")] = [min(len(text.split()), MOST_WORDS) for text in texts]
+        return np.concatenate([heard, sound, behind, written, term], axis=1, dtype=np.float32)
 
     def _compared(
         self, reading: Reading, texts: Sequence[str], match: Matches, read: FloatArray

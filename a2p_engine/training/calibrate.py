@@ -55,6 +55,11 @@ OFFERED = 10
 TICK_SAMPLES = SAMPLE_RATE_HZ // 2
 SAME_PLACE_FRAMES = 12  # 25 a second: what was heard of a term so far begins where all of it does
 PHRASES = 0.5  # one for every other rare word that is said
+# Mostly of two or three words; a quarter as long as the names of institutions.
+SHORT, LONG = (2, 4), (4, 9)
+LONG_PHRASES = 0.25
+SEEDS = 4  # networks from other first weights differ by a point or two, means of several by less
+FOLDS = 4  # thresholds are for recordings that were not fitted to
 _LEAST_THRESHOLD = 0.01
 # Where the first round begins: terms that match well for their length, in text that is in doubt.
 _FIRST_HEARD = (-2.0, 0.35, 0.3)
@@ -158,10 +163,11 @@ def fit_calibration(
     for part in ([min(sizes)], sizes):
         examples = list(_examples(retriever, fit, words[: max(part)], heard, texts, part))
         fit = replace(fit, sieve=_sieve(examples))
-    fit = replace(fit, final=fit_network([v for example in examples for v in example.views()]))
+    fit = replace(fit, final=fit_network(examples, SEEDS))
     listed = ", ".join(map(str, sizes))
     source = f"{len(recordings)} development recordings, {listed} terms, seed {seed}"
-    return replace(fit, thresholds=_thresholds(examples, fit, sorted(sizes)), source=source)
+    thresholds = _thresholds(examples, _cross_fitted(examples), sorted(sizes))
+    return replace(fit, thresholds=thresholds, source=source)
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,8 @@ def _examples(
     """Candidates of each recording in each glossary: the first words of the list."""
     retriever.calibration = fit
     index = retriever.index([Term(text=word) for word in words])
-    for listened, text in zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True):
+    recordings = zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True)
+    for number, (listened, text) in enumerate(recordings):
         place = np.zeros(index.numbers, np.int32)  # first frame of each term's match in the whole
         for frames, transcript, seconds in (
             (listened.frames, listened.transcript, listened.seconds),
@@ -225,10 +232,11 @@ def _examples(
             for size in sizes:
                 part = everything.part(np.flatnonzero(everything.term < size))
                 found = retriever.candidates(part, index, reading)
-                terms = [words[number] for number in found.term]
+                terms = [words[term] for term in found.term]
                 there = abs(found.match.start - place[found.term]) <= SAME_PLACE_FRAMES
                 said = np.array([_contains(text, term) for term in terms], np.bool_)
                 yield Example(
+                    recording=number,
                     size=size,
                     features=retriever.describe(found, index, state, reading, size),
                     claimed=claimed(terms, found.match.start, found.match.end + 1),
@@ -240,10 +248,10 @@ def _examples(
 def _phrases(
     text: Sequence[str], rare: set[str], share: float, rng: np.random.Generator
 ) -> list[str]:
-    """Two or three words in a row, one of them rare, from a share of the places there are."""
+    """Words in a row, one of them rare, from a share of the places there are."""
     found = []
     for place in np.flatnonzero([word in rare for word in text]).tolist():
-        length = int(rng.integers(2, 4))
+        length = int(rng.integers(*(LONG if rng.random() < LONG_PHRASES else SHORT)))
         first = max(place - int(rng.integers(length)), 0)
         run = text[first : first + length]
         if len(run) > 1 and rng.random() < share:
@@ -291,17 +299,32 @@ def _regress(examples: Sequence[Example], names: Sequence[str]) -> tuple[float, 
     return tuple(round(float(weight), 5) for weight in (*raw, bias))
 
 
+def _cross_fitted(examples: Sequence[Example]) -> list[Network]:
+    """For each example a network that was fitted without its recording."""
+    networks = [
+        fit_network([each for each in examples if each.recording % FOLDS != fold])
+        for fold in range(FOLDS)
+    ]
+    return [networks[example.recording % FOLDS] for example in examples]
+
+
 def _thresholds(
-    examples: Sequence[Example], fit: Calibration, sizes: Sequence[int]
+    examples: Sequence[Example], networks: Sequence[Network], sizes: Sequence[int]
 ) -> dict[Eagerness, float]:
-    """The least thresholds that keep within ``BUDGET`` on the glossary of the middle size."""
+    """The least thresholds that keep within ``BUDGET`` on the glossary of the middle size.
+
+    Args:
+        examples: candidates and which of them were said.
+        networks: what gives each of them its probabilities.
+        sizes: of the glossaries, ascending.
+    """
     middle = sizes[len(sizes) // 2]
     wrong: list[float] = []
     minutes = 0.0
-    for example in examples:
+    for example, network in zip(examples, networks, strict=True):
         if example.size == middle and example.seconds:
             minutes += example.seconds / 60
-            logits = fit.final.logits(example.features).astype(np.float64)
+            logits = network.logits(example.features).astype(np.float64)
             odds = np.exp(np.minimum(logits, 60))
             probability = odds / (1 + example.claimed @ odds)
             best = np.argsort(-probability)[:OFFERED]

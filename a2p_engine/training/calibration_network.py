@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from a2p_engine.retriever.calibration import FINAL, FORK, KNOWN, READ, SPELT, Network
+from a2p_engine.threads import alone
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -28,6 +29,7 @@ class Example:
     """Candidates of one recording in one glossary.
 
     Attributes:
+        recording: its number.
         size: of the glossary.
         features: [M, F] of ``calibration.FINAL``.
         claimed: [M, M] share of a candidate's audio that another one claims.
@@ -35,6 +37,7 @@ class Example:
         seconds: of the recording; 0 for one that was not heard to its end.
     """
 
+    recording: int
     size: int
     features: FloatArray
     claimed: FloatArray
@@ -96,13 +99,25 @@ class _Calibrator(nn.Module):
         return tuple(_rounded(row) for row in rows)
 
 
-def fit_network(examples: Sequence[Example], seed: int = 0) -> Network:
-    """Maximum likelihood of ``calibration.probabilities``.
+def fit_network(examples: Sequence[Example], seeds: int = 1) -> Network:
+    """Maximum likelihood of ``calibration.probabilities``, of examples in all their views.
 
     Args:
         examples: candidates and which of them were said.
-        seed: of the first weights and the order.
+        seeds: networks that are fitted from other first weights and in another order; their mean is
+            one network that has the units of all.
     """
+    views = [view for example in examples for view in example.views()]
+    with alone():  # several threads take longer over so little
+        networks = [_fitted(views, seed) for seed in range(seeds)]
+    return Network(
+        linear=_rounded(np.mean([network.linear for network in networks], axis=0)),
+        hidden=tuple(row for network in networks for row in network.hidden),
+        output=_rounded(np.concatenate([network.output for network in networks]) / seeds),
+    )
+
+
+def _fitted(examples: Sequence[Example], seed: int) -> Network:
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -148,5 +163,5 @@ def _padded(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor
     return rows, claims, labels, real
 
 
-def _rounded(row: Tensor) -> tuple[float, ...]:
+def _rounded(row: Iterable[float | Tensor]) -> tuple[float, ...]:
     return tuple(round(float(weight), 5) for weight in row)

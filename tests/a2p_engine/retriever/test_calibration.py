@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from a2p_engine.errors import ModelError
 from a2p_engine.retriever.calibration import (
     FINAL,
+    MOST_SYMBOLS,
     SIEVE,
     Calibration,
     Network,
@@ -138,9 +139,17 @@ def test_a_network_is_linear_but_for_its_hidden_units() -> None:
 def test_a_term_that_matches_nowhere_has_finite_features() -> None:
     """Neither an infinite cost nor an impossible alignment leaves the regression."""
     heard = heard_features(_floats(np.inf, 6), _ints(4, 3), _floats(0.5, 1))
-    assert heard.tolist() == [[25, 4, 0.5], [2, 3, 1]]
+    assert heard.tolist() == [[5, 4, 0.5], [2, 3, 1]]
     sound = sound_features(_floats(-np.inf, -6), _ints(4, 3))
-    assert sound.tolist() == [[-60, -15], [-6, -2]]
+    assert sound.tolist() == [[-60, -8], [-6, -2]]
+
+
+def test_a_long_term_that_fits_badly_does_not_look_like_one_that_fits() -> None:
+    """A symbol of it costs what a symbol of a short term costs; beyond a length all are as long."""
+    heard = heard_features(_floats(243, 28), _ints(86, 10), _floats(0, 0))
+    assert heard[0].tolist() == [pytest.approx(243 / 86), MOST_SYMBOLS, 0]
+    sound = sound_features(_floats(-240, -28), _ints(86, 10))
+    assert sound[:, 1].tolist() == pytest.approx([-240 / 86, -2.8])
 
 
 def test_saved_and_loaded_again(tmp_path: Path) -> None:

@@ -98,6 +98,27 @@ def _probabilities(found: Evidence) -> dict[int, float]:
     return dict(zip(found.term.tolist(), found.probability.tolist(), strict=True))
 
 
+LONG_NAMES = (
+    "Organisation for Economic Co-operation and Development",
+    "Massachusetts Institute of Technology Computer Science and Artificial Intelligence Laboratory",
+    "International Federation of Red Cross and Red Crescent Societies",
+    "chronic inflammatory demyelinating polyradiculoneuropathy",
+    "Intergovernmental Panel on Climate Change working group",
+)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_long_name_that_was_not_said_is_not_offered(
+    spoken: tuple[Retriever, FRAMES], part: int
+) -> None:
+    """The more phonemes, the more of them fit somewhere; that is no evidence."""
+    retriever, ticks = spoken
+    index = retriever.index([Term(text=text) for text in (*LONG_NAMES, *TERMS)])
+    found = retriever.step(index, retriever.start(), ticks[part])
+    unsaid = [p for term, p in _probabilities(found).items() if term < len(LONG_NAMES)]
+    assert max(unsaid, default=0.0) < retriever.calibration.threshold("balanced")
+
+
 def test_ticks_give_the_evidence_of_the_whole(spoken: tuple[Retriever, FRAMES]) -> None:
     """Without any text; frames that changed when more was heard make a small difference."""
     retriever, ticks = spoken

@@ -18,24 +18,26 @@ from a2p_engine.encoders.base import Encoded
 from a2p_engine.errors import TrainingError
 from a2p_engine.manifest import Recording
 from a2p_engine.prompt import Prompt
-from a2p_engine.retriever.calibration import FINAL, READ, Calibration
+from a2p_engine.retriever.calibration import FINAL, READ, Calibration, Network
 from a2p_engine.retriever.evidence import Heard
 from a2p_engine.retriever.retriever import Retriever, RetrieverState
 from a2p_engine.retriever.spelling import Spellings
 from a2p_engine.retriever.spotter import Matches, PhoneIndex
 from a2p_engine.retriever.transcript import Transcript, WrittenWord
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
-from a2p_engine.training import calibration_network
+from a2p_engine.training import calibrate, calibration_network
 from a2p_engine.training.calibrate import (
     BUDGET,
     OFFERED,
     UNFITTED,
+    _cross_fitted,
     _examples,
     _Listened,
     _phrases,
+    _thresholds,
     fit_calibration,
 )
-from a2p_engine.training.calibration_network import Example
+from a2p_engine.training.calibration_network import Example, fit_network
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 
 RECORDINGS, SECONDS = 40, 3
@@ -158,6 +160,8 @@ def fewer_steps() -> Iterator[None]:
     """So little to learn takes little time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration_network, "STEPS", 200)
+        patch.setattr(calibrate, "SEEDS", 1)
+        patch.setattr(calibrate, "FOLDS", 2)
         yield
 
 
@@ -226,6 +230,7 @@ def test_text_tells_what_was_said_from_what_only_fits(fit: Calibration) -> None:
 def test_the_network_learns_to_do_without_what_is_not_known() -> None:
     """Each example is seen as it is, without the odds, and without any text."""
     example = Example(
+        recording=0,
         size=10,
         features=np.ones((2, len(FINAL)), np.float32),
         claimed=np.eye(2, dtype=np.float32),
@@ -257,9 +262,15 @@ def test_the_same_recordings_give_the_same_fit(
     assert again.final.linear == pytest.approx(fit.final.linear, abs=1e-3)
 
 
-def test_thresholds_are_the_least_that_keep_the_budget(
-    fit: Calibration, recordings: list[Recording]
-) -> None:
+def _searched(fit: Calibration) -> list[Example]:
+    """Candidates of all recordings, in glossaries of all sizes."""
+    frames = [np.full((1, 1), number, np.float32) for number in range(RECORDINGS)]
+    heard = [_Listened(each, WRITTEN, each, Transcript((), 0), SECONDS) for each in frames]
+    texts = [["say", *WORDS[2 * number : 2 * number + 2]] for number in range(RECORDINGS)]
+    return list(_examples(_Synthetic(), fit, WORDS, heard, texts, SIZES))
+
+
+def test_thresholds_are_the_least_that_keep_the_budget(fit: Calibration) -> None:
     """Counted in the glossary of the middle size, among the terms that can be offered."""
     retriever = _Synthetic(calibration=fit)
     index = retriever.index([Term(text=word) for word in WORDS[: SIZES[1]]])
@@ -270,13 +281,45 @@ def test_thresholds_are_the_least_that_keep_the_budget(
         best = np.argsort(-found.probability)[:OFFERED]
         said = np.isin(found.term[best], (2 * number, 2 * number + 1))
         wrong += found.probability[best][~said].tolist()
+    examples = _searched(fit)
+    thresholds = _thresholds(examples, [fit.final] * len(examples), SIZES)
     for name, budget in BUDGET.items():
         allowed = budget * RECORDINGS * SECONDS / 60
-        threshold = fit.threshold(name)
-        assert sum(probability >= threshold for probability in wrong) <= allowed
-        if threshold > 0.01:
-            assert sum(probability > threshold - 0.002 for probability in wrong) > allowed
-    assert fit.threshold("cautious") >= fit.threshold("balanced") >= fit.threshold("eager") > 0
+        assert sum(probability >= thresholds[name] for probability in wrong) <= allowed
+        if thresholds[name] > 0.01:
+            assert sum(probability > thresholds[name] - 0.002 for probability in wrong) > allowed
+    assert thresholds["cautious"] >= thresholds["balanced"] >= thresholds["eager"] > 0
+
+
+def test_thresholds_are_for_recordings_that_were_not_fitted_to(
+    fit: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network judges no recording that it has seen; each has seen most of them."""
+    seen: dict[int, set[int]] = {}
+
+    def fit_network(examples: Sequence[Example]) -> Network:
+        network = Network(linear=(float(len(seen)),), hidden=(), output=())
+        seen[len(seen)] = {example.recording for example in examples}
+        return network
+
+    monkeypatch.setattr(calibrate, "fit_network", fit_network)
+    examples = _searched(fit)
+    for example, network in zip(examples, _cross_fitted(examples), strict=True):
+        fitted = seen[int(network.linear[0])]
+        assert example.recording not in fitted and len(fitted) >= RECORDINGS / 2
+
+
+def test_networks_of_several_seeds_are_one(
+    fit: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their mean, as a network of all their hidden units."""
+    monkeypatch.setattr(calibration_network, "STEPS", 20)
+    examples = _searched(fit)[:30]
+    mean = fit_network(examples, seeds=2)
+    views = [view for example in examples for view in example.views()]
+    each = [calibration_network._fitted(views, seed).logits(views[0].features) for seed in (0, 1)]
+    assert np.abs(each[0] - each[1]).max() > 0.1
+    np.testing.assert_allclose(mean.logits(views[0].features), np.mean(each, axis=0), atol=2e-3)
 
 
 def test_all_sizes_are_searched_and_nothing_is_told(recordings: list[Recording]) -> None:
@@ -327,14 +370,15 @@ def test_what_is_heard_elsewhere_so_far_was_not_said_yet() -> None:
 
 
 def test_phrases_hold_a_rare_word_and_stand_in_the_text() -> None:
-    """Two or three words, about a share of all places; a text of one word has none."""
+    """Up to eight words, about a share of all places; a text of one word has none."""
     rng = np.random.default_rng(1)
     text = "the quick voussoir of the arch was quarried by hand".split()
     drawn = [_phrases(text, {"voussoir", "quarried", "never"}, 0.5, rng) for _ in range(400)]
     for phrase in itertools.chain.from_iterable(drawn):
-        assert phrase in " ".join(text) and len(phrase.split()) in (2, 3)
+        assert phrase in " ".join(text) and 2 <= len(phrase.split()) <= 8
         assert {"voussoir", "quarried"} & set(phrase.split())
     assert 350 < sum(map(len, drawn)) < 450
-    assert len(set(itertools.chain.from_iterable(drawn))) == 10
+    lengths = [len(phrase.split()) for phrase in itertools.chain.from_iterable(drawn)]
+    assert set(lengths) == {2, 3, 4, 5, 6, 7, 8} and 0.6 < np.mean(np.array(lengths) < 4) < 0.9
     assert _phrases(["voussoir"], {"voussoir"}, 1.0, rng) == []
     assert _phrases(text, {"voussoir"}, 0.0, rng) == []
