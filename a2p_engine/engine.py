@@ -23,15 +23,15 @@ import torch
 
 from a2p_engine.encoders import Device, Encoder
 from a2p_engine.encoders.base import Encoded, going_on
+from a2p_engine.engine_session import Segment, Session
 from a2p_engine.errors import InputError, ModelError, UnknownSession
 from a2p_engine.glossary import UNPRONOUNCED
-from a2p_engine.guard import Ear, Guard
+from a2p_engine.guard import Ear
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
-from a2p_engine.retriever.retriever import Progress, Retriever, RetrieverState
-from a2p_engine.retriever.transcript import Transcript
+from a2p_engine.retriever.retriever import Progress, Retriever
 from a2p_engine.selection import Candidate, Offering, candidates
-from a2p_engine.speech_llm import DecodeRequest, Hypothesis, SpeechLLM, TimedWord, build_speech_llm
+from a2p_engine.speech_llm import DecodeRequest, Hypothesis, SpeechLLM, build_speech_llm
 from a2p_engine.text import mentions, shared_words
 from a2p_engine.transcribe import updated
 from a2p_engine.types import (
@@ -39,7 +39,6 @@ from a2p_engine.types import (
     SAMPLE_RATE_HZ,
     Eagerness,
     GlossaryInfo,
-    Samples,
     SessionOptions,
     Source,
     StepRequest,
@@ -83,42 +82,6 @@ class EngineSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class _Segment:
-    number: int
-    start_sample: int
-    offering: Offering
-    guard: Guard = field(default_factory=Guard)
-    encoded: Encoded | None = None  # of the latest step
-    retrieval: RetrieverState | None = None
-    chunks: list[Samples] = field(default_factory=list)
-    words: tuple[TimedWord, ...] = ()  # of the latest step
-    transcript: Transcript | None = None  # what was written without being told
-    asked_at: float = 0.0  # time.monotonic of the latest step
-
-    def samples(self) -> Samples:
-        if len(self.chunks) > 1:
-            self.chunks = [np.concatenate(self.chunks)]
-        return self.chunks[0] if self.chunks else np.zeros(0, np.float32)
-
-
-@dataclass
-class _Session:
-    options: SessionOptions
-    index: GlossaryIndex | None
-    glossary_version: int = 0
-    heard_samples: int = 0
-    segment: _Segment | None = None
-    said: tuple[str, ...] = ()  # terms written in the latest step
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of everything above
-    editing: threading.Lock = field(default_factory=threading.Lock)  # one edit at a time
-
-    @property
-    def open_sample(self) -> int:
-        """Where audio begins that has no final yet."""
-        return self.segment.start_sample if self.segment else self.heard_samples
-
-
 class Engine:
     """One encoder, one retriever and one speech LLM, serving any number of sessions."""
 
@@ -143,7 +106,7 @@ class Engine:
         self._speech_llm = speech_llm
         self._new_retriever = new_retriever
         self._retriever: Retriever | None = None
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._indexes: OrderedDict[tuple[Term, ...], tuple[GlossaryIndex, tuple[str, ...]]] = (
             OrderedDict()
         )
@@ -261,7 +224,7 @@ class Engine:
         handle = f"s{next(self._numbers)}"
         heard = options.language in (*self._speech_llm.retriever_languages, "auto")
         base = self._mapped(index) if index is not None and heard else None
-        session = _Session(options, base)
+        session = Session(options, base)
         info = self._edit(session, glossary, ())
         self._sessions[handle] = session
         return handle, info
@@ -296,7 +259,7 @@ class Engine:
         """End a session and drop its state; closing twice is harmless."""
         self._sessions.pop(session, None)
 
-    def _edit(self, session: _Session, add: Sequence[Term], remove: Sequence[str]) -> GlossaryInfo:
+    def _edit(self, session: Session, add: Sequence[Term], remove: Sequence[str]) -> GlossaryInfo:
         add, rejected = self._accepted(session.options, add)
         with session.editing:
             before = session.index
@@ -321,7 +284,7 @@ class Engine:
             from_sample=from_sample,
         )
 
-    def _step(self, session: _Session, request: StepRequest) -> StepResult:
+    def _step(self, session: Session, request: StepRequest) -> StepResult:
         timings_ms: dict[str, float] = {}
         segment = self._open_segment(session, request)
         with _timed(timings_ms, "encode"):
@@ -357,8 +320,8 @@ class Engine:
 
     def _write_untold(
         self,
-        session: _Session,
-        segment: _Segment,
+        session: Session,
+        segment: Segment,
         request: StepRequest,
         encoded: Encoded,
         timings_ms: dict[str, float],
@@ -374,9 +337,7 @@ class Engine:
         self._keep_transcript(session, segment, untold)
         return untold
 
-    def _keep_transcript(
-        self, session: _Session, segment: _Segment, hypothesis: Hypothesis
-    ) -> None:
+    def _keep_transcript(self, session: Session, segment: Segment, hypothesis: Hypothesis) -> None:
         if self._reads(session):
             segment.transcript = updated(
                 segment.transcript,
@@ -385,19 +346,19 @@ class Engine:
                 samples=len(segment.samples()),
             )
 
-    def _transcribes(self, session: _Session) -> bool:
+    def _transcribes(self, session: Session) -> bool:
         """Whether what was said is written down as it was said."""
         return session.options.task == "transcribe" or session.options.source_text
 
-    def _reads(self, session: _Session) -> bool:
+    def _reads(self, session: Session) -> bool:
         """Whether what is written tells about terms: a translation does not."""
         searches = session.index is not None and session.options.top_k > 0
         return searches and self._retriever is not None and self._transcribes(session)
 
     def _write(
         self,
-        session: _Session,
-        segment: _Segment,
+        session: Session,
+        segment: Segment,
         request: StepRequest,
         encoded: Encoded,
         offered: Sequence[Candidate],
@@ -433,7 +394,7 @@ class Engine:
         timings_ms["guard"] -= timings_ms["decode"] - decoded_ms
         return hypothesis
 
-    def _ear(self, session: _Session, segment: _Segment, task: Task) -> Ear | None:
+    def _ear(self, session: Session, segment: Segment, task: Task) -> Ear | None:
         """Nobody can tell where a translation was said."""
         retriever, state, index = self._retriever, segment.retrieval, session.index
         if task == "translate" or not (retriever and state and index):
@@ -443,8 +404,8 @@ class Engine:
 
     def _result(
         self,
-        session: _Session,
-        segment: _Segment,
+        session: Session,
+        segment: Segment,
         request: StepRequest,
         offered: Sequence[Candidate],
         hypothesis: Hypothesis,
@@ -500,10 +461,10 @@ class Engine:
             return index, ()
         return self._loaded_retriever().edit(index, add=add, remove=remove).audible()
 
-    def _open_segment(self, session: _Session, request: StepRequest) -> _Segment:
+    def _open_segment(self, session: Session, request: StepRequest) -> Segment:
         segment = session.segment
         if segment is None or segment.number != request.segment_id:
-            segment = _Segment(
+            segment = Segment(
                 request.segment_id, request.start_sample, Offering(carried=session.said)
             )
             session.segment = segment
@@ -513,8 +474,8 @@ class Engine:
 
     def _retrieve(
         self,
-        session: _Session,
-        segment: _Segment,
+        session: Session,
+        segment: Segment,
         request: StepRequest,
         frames: npt.NDArray[np.float32],
     ) -> list[Candidate]:
@@ -575,7 +536,7 @@ class Engine:
             self._mapped_indexes[path] = index
         return self._mapped_indexes[path]
 
-    def _session(self, handle: str) -> _Session:
+    def _session(self, handle: str) -> Session:
         try:
             return self._sessions[handle]
         except KeyError:
