@@ -95,8 +95,7 @@ class Trial:
         condition: name of the condition.
         size: terms of the glossary.
         audio_s: length of the recording.
-        steps: how often all terms were scored.
-        seconds: what that took, the encoder not counted.
+        step_s: seconds of each time that all terms were scored, the encoder not counted.
         missing: terms of the recording that the glossary lacks.
         spoken: those it has.
         offers: what could be offered, at most ten terms at a time.
@@ -106,8 +105,7 @@ class Trial:
     condition: str
     size: int
     audio_s: float
-    steps: int
-    seconds: float
+    step_s: tuple[float, ...]
     missing: int
     spoken: tuple[Spoken, ...]
     offers: tuple[Offer, ...]
@@ -196,8 +194,7 @@ class _Findings:
     index: GlossaryIndex
     retriever: Retriever
     stages: bool
-    steps: int = 0
-    seconds: float = 0.0
+    step_s: list[float] = field(default_factory=list)
     probability: dict[int, float] = field(default_factory=dict)
     offered: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     best: dict[str, FloatArray] = field(default_factory=dict)
@@ -210,8 +207,7 @@ class _Findings:
         for tick, (frames, text) in enumerate(ticks, 1):
             began = time.perf_counter()
             evidence = self.retriever.step(self.index, state, frames, text)
-            self.seconds += time.perf_counter() - began
-            self.steps += 1
+            self.step_s.append(time.perf_counter() - began)
             found = candidates(evidence, self.index)
             for name, offering in offerings.items():
                 offered = offering.choose(
@@ -266,8 +262,7 @@ def _trial(
         condition=condition.name,
         size=glossary.size,
         audio_s=samples / SAMPLE_RATE_HZ,
-        steps=found.steps,
-        seconds=found.seconds,
+        step_s=tuple(found.step_s),
         missing=sum(place is None for place in places.values()),
         spoken=tuple(spoken),
         offers=tuple(

@@ -76,7 +76,7 @@ class Result:
         size: terms of the glossary.
         recordings: how many were searched.
         missing: spoken terms that the glossary lacks; they count nowhere.
-        seconds_per_query: median time to score all terms once, encoder excluded.
+        seconds_per_query: median time to score all terms once, encoder excluded, over all ticks.
         recall: by kind, ``all`` among them.
         stages: recall of all terms by each stage alone.
         offers: by the name of the threshold.
@@ -138,7 +138,7 @@ def _result(trials: Sequence[Trial], thresholds: Mapping[str, float], seed: int)
         size=trials[0].size,
         recordings=len(trials),
         missing=sum(trial.missing for trial in trials),
-        seconds_per_query=float(np.median([t.seconds / max(t.steps, 1) for t in trials])),
+        seconds_per_query=float(np.median([seconds for t in trials for seconds in t.step_s])),
         recall=recall,
         stages={s: recall_of(trials, draws, stage=s) for s in sorted(stages - {ALL})},
         offers={name: offers_at(trials, name, level, draws) for name, level in thresholds.items()},

@@ -198,7 +198,7 @@ def test_terms_are_ranked_and_offers_judged(recordings: list[Recording], words: 
     # A term without evidence is behind all others, and not offered.
     assert two.spoken[0].ranks == {"calibrated": 12}
     assert not any(offer.listed for offer in two.offers)
-    assert (one.missing, one.steps, one.audio_s) == (0, 1, 2.0)
+    assert (one.missing, len(one.step_s), one.audio_s) == (0, 1, 2.0)
 
 
 def test_sizes_are_nested_and_audio_is_encoded_once(
@@ -260,7 +260,7 @@ def test_ticks_hear_more_and_more(recordings: list[Recording], words: Path) -> N
     assert retriever.lengths == [40, 80, 100]
     assert retriever.texts == [None, "8", "16"]
     assert cast(SecondsWriter, models.speech_llm).told == [(), ()]
-    assert trial.steps == 3
+    assert len(trial.step_s) == 3
 
 
 def test_a_long_recording_is_searched_in_pieces(
@@ -272,7 +272,7 @@ def test_a_long_recording_is_searched_in_pieces(
     retriever = ScriptedRetriever({"badge": 0.9, "Crosty": 0.2})
     long = replace(recordings[0], audio=path)
     (trial,) = _search([long], _models(retriever), words, sizes=[5])
-    assert trial.steps == 2
+    assert len(trial.step_s) == 2
     assert sum(retriever.lengths) == pytest.approx(40 * 50, abs=2)
     assert sorted(offer.term for offer in trial.offers) == ["Crosty", "badge"]
     assert [spoken.ranks["calibrated"] for spoken in trial.spoken] == [1, 2]

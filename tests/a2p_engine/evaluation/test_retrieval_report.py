@@ -38,7 +38,7 @@ def _trial(
         for term, rank in ranks.items()
     )
     return Trial(
-        id=id, condition=condition, size=size, audio_s=1800.0, steps=2, seconds=0.5, missing=1,
+        id=id, condition=condition, size=size, audio_s=1800.0, step_s=(0.2, 0.25, 4.0), missing=1,
         spoken=tuple(spoken), offers=offers,
     )  # fmt: skip
 
