@@ -181,6 +181,9 @@ class Guard:
         if strange(told) and (own := decode([])) and strayed(told, own):
             log.info("decoded again: the prompt had changed the language")
             return own
+        if (heading := headed(told)) and not says(own := decode([]), heading):
+            log.info("decoded again: the prompt's heading was written")
+            return own
         recited, doubts = recites(told), self._doubts(told, offered, ear, committed)
         if not recited and not doubts:
             return told
@@ -315,6 +318,18 @@ def _untold(hypothesis: Hypothesis, terms: Sequence[str]) -> list[float]:
     texts = [word.text for word in hypothesis.words]
     named = {place for term in terms for run in occurrences(texts, term) for place in run}
     return [word.probability for at, word in enumerate(hypothesis.words) if at not in named]
+
+
+def headed(hypothesis: Hypothesis) -> str:
+    """The one word under which the prompt lists its terms, if it was written; else nothing."""
+    heading = plain(hypothesis.prompt.opening)
+    single = len(heading.split()) == 1 and heading not in map(plain, hypothesis.prompt.terms)
+    return heading if single and says(hypothesis, heading) else ""
+
+
+def says(hypothesis: Hypothesis, word: str) -> bool:
+    """Whether a word, without capitals and punctuation, is in a text."""
+    return any(word in plain(each.text).split() for each in hypothesis.words)
 
 
 def recites(hypothesis: Hypothesis) -> bool:

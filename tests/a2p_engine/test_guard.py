@@ -291,6 +291,31 @@ def test_the_prompt_read_out_is_an_echo_but_a_spoken_term_is_not() -> None:
     assert not echoes(" She keeps a glossary: apixaban and others.", prompt)
 
 
+@pytest.mark.parametrize(
+    ("told", "untold", "expected"),
+    [
+        ("Glossary, panda.", "the rain", "the rain"),
+        ("the Glossary is rare", "", ""),
+        ("our glossary has a panda", "our glossary has a bandar", "our glossary has a panda"),
+        ("a panda", None, "a panda"),
+    ],
+)
+def test_the_prompts_heading_is_no_word_unless_it_is_said(
+    told: str, untold: str | None, expected: str
+) -> None:
+    """The model is asked untold; if it still writes the heading, somebody said it."""
+    texts = {("panda",): told} | ({(): untold} if untold is not None else {})
+    hypothesis = Guard().write([_offer("panda")], _Model(texts), ear=_Ear({"panda": 0.1}))
+    assert _text(hypothesis.words) == expected
+
+
+def test_a_heading_that_is_a_term_is_a_word() -> None:
+    """Who listens for it wants it written."""
+    model = _Model({("glossary",): "the glossary"})
+    hypothesis = Guard().write([_offer("glossary")], model, ear=_Ear({"glossary": 0.1}))
+    assert _text(hypothesis.words) == "the glossary"
+
+
 def test_the_words_of_another_models_prompt_are_an_echo_too() -> None:
     """Whole sentences of it anywhere, its beginning, and pairs of a translation."""
     qwen = _prompt(TERMS["transcribe"], "apixaban")
