@@ -109,7 +109,7 @@ def _report() -> Report:
     offer = Offer(term="Fain", probability=0.9, at=("any", "balanced"), spoken=True, listed=True)
     spoken = Spoken(term="Fain", ranks={"calibrated": 2, "spotter": 7}, kinds=("single_word",))
     trial = Trial(
-        id="a", condition="clean", size=1000, audio_s=36.0, steps=1, seconds=0.25, missing=3,
+        id="a", condition="clean", size=1000, audio_s=36.0, step_s=(0.25,), missing=3,
         spoken=(spoken,), offers=(offer,),
     )  # fmt: skip
     return Report(settings={"seed": 4}, results=tuple(results([trial], {"balanced": 0.5})))
