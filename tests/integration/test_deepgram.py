@@ -75,8 +75,10 @@ async def test_opus_reads_as_pcm_does_and_keyterms_are_heard(
     told = await heard(engine, blocks, **PCM, keyterm=keyterms)
     by_pcm = said(told)
     by_opus = said(await heard(engine, opus_packets(recording), **OPUS, keyterm=keyterms))
-    # The codec is lossy: it may tip the balance of one word.
-    assert jiwer.wer(plain(by_pcm), plain(by_opus)) < 2 / len(by_pcm.split()), (by_pcm, by_opus)
+    # The codec is lossy, and how often a segment is read depends on how busy the machine is: both
+    # may tip the balance of a word. Letters alone, as "a pixaban" says what "apixaban" says.
+    one, other = (plain(text).replace(" ", "") for text in (by_pcm, by_opus))
+    assert jiwer.cer(one, other) < 0.02, (by_pcm, by_opus)
     right = {term for term in RECORDING.terms if term in by_pcm.lower()}
     right_without = {term for term in RECORDING.terms if term in without.lower()}
     assert len(right) >= 4 and right > right_without, (by_pcm, without)
