@@ -34,6 +34,19 @@ def alone() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Give the calling thread's torch its threads back; what runs inside may have taken them.
+
+    CTranslate2 sets OpenMP's number of threads where it loads a model, and torch shares OpenMP.
+    """
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def spread(count: int, threads: int, work: Callable[[int, int], None]) -> None:
     """Call work(first, last) for parts of range(count), side by side, and wait for all.
 

@@ -14,6 +14,7 @@ from a2p_engine.batching import Batcher
 from a2p_engine.encoders.base import Device, Encoded
 from a2p_engine.errors import AudioError, ModelError
 from a2p_engine.kernel_memory import bound_kernels
+from a2p_engine.threads import own_threads
 from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 
 # Whisper sees 30 s at most. A window that ends in mid-speech makes the decoder loop; two seconds of
@@ -66,14 +67,15 @@ class WhisperEncoder:
             compute_type = "int8" if device == "cpu" else "float16"
         bound_kernels()
         try:
-            self.model = WhisperModel(
-                str(directory),
-                device=device,
-                compute_type=compute_type,
-                cpu_threads=1,
-                num_workers=workers,
-                local_files_only=True,
-            )
+            with own_threads():
+                self.model = WhisperModel(
+                    str(directory),
+                    device=device,
+                    compute_type=compute_type,
+                    cpu_threads=1,
+                    num_workers=workers,
+                    local_files_only=True,
+                )
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(f"cannot load Whisper weights from {directory}: {error}") from error
         self.batch = batch or (CUDA_BATCH if device == "cuda" else 1)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from a2p_engine.threads import beside
+from a2p_engine import models
+from a2p_engine.encoders.whisper import WhisperEncoder
+from a2p_engine.threads import beside, own_threads
 
 MEET_S = 10.0
 
@@ -64,3 +66,19 @@ def test_an_error_of_either_arrives(torch_threads: int, first: bool) -> None:
     with pytest.raises(ZeroDivisionError):
         beside(*((fail, work) if first else (work, fail)))
     assert beside(work, work) == ("done", "done")
+
+
+@pytest.mark.parametrize("torch_threads", [2], indirect=True)
+def test_torch_gets_its_threads_back(torch_threads: int) -> None:
+    """Whatever else has set OpenMP to, and after an error too."""
+    with pytest.raises(ZeroDivisionError), own_threads():
+        torch.set_num_threads(1)
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == torch_threads
+
+
+@pytest.mark.parametrize("torch_threads", [2], indirect=True)
+def test_loading_whisper_leaves_torch_its_threads(torch_threads: int) -> None:
+    """CTranslate2 would have set them to one."""
+    WhisperEncoder(models.find("whisper-base"), device="cpu")
+    assert torch.get_num_threads() == torch_threads
