@@ -51,15 +51,18 @@ def local_process(options: Sequence[str] = ()) -> Iterator[Local]:
         ServerDied: it does not listen; the text holds what it said.
     """
     command = [sys.executable, "-m", "streaming.cli", "serve", "--port", "0", *options]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=_environment(),
-        # Ctrl-C is for the command, which then stops the server.
-        start_new_session=True,
-    ) as process:
+    with (
+        _exit_on_sigterm(),
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+            # Ctrl-C is for the command, which then stops the server.
+            start_new_session=True,
+        ) as process,
+    ):
         complaints: deque[str] = deque(maxlen=3)
         addresses: Queue[str] = Queue()
         for work, stream in ((addresses.put, process.stdout), (complaints.append, process.stderr)):
@@ -72,6 +75,19 @@ def local_process(options: Sequence[str] = ()) -> Iterator[Local]:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the body as Ctrl-C does, so that the server is not left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _environment() -> dict[str, str]:
