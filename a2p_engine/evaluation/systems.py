@@ -18,12 +18,14 @@ from a2p_engine.evaluation.models import Models
 from a2p_engine.evaluation.windows import windows
 from a2p_engine.guard import Guard
 from a2p_engine.manifest import Recording
-from a2p_engine.selection import Candidate
+from a2p_engine.selection import Candidate, select
 from a2p_engine.speech_llm import DecodeRequest, Hypothesis
+from a2p_engine.transcribe import transcript_of
 from a2p_engine.types import Samples, SessionOptions, StepRequest, Term
 
 NONE, ORACLE = "none", "oracle"  # the same whatever the size of the glossary
-BASELINES = ("first_terms", "wrong_prompt", "a2p_head", "fuzzy", "phonetic")
+UNGUARDED = "unguarded"
+BASELINES = ("first_terms", "wrong_prompt", "a2p_head", "fuzzy", "phonetic", UNGUARDED)
 OURS, WRONG_LIST = "ours", "wrong_list"
 SYSTEMS = (NONE, ORACLE, *BASELINES, WRONG_LIST, OURS)
 
@@ -180,6 +182,8 @@ class Field:
             return self._best_of_head(recording, passage)
         if system in ("fuzzy", "phonetic"):
             return self._alike(system, recording, _text(passage.write([])[0]))
+        if system == UNGUARDED:
+            return self._selected(recording, passage)
         return []
 
     def _drawn(self, recording: Recording, number: int) -> list[str]:
@@ -198,6 +202,21 @@ class Field:
         order = np.argsort(-heard.gain, kind="stable")
         numbers = dict.fromkeys(heard.term[order].tolist())
         return [index[number].text for number in list(numbers)[:PICKED]]
+
+    def _selected(self, recording: Recording, passage: Passage) -> list[str]:
+        """What ours offers."""
+        retriever, options = self._models.retriever, self._options
+        index = self._glossary.index_for(recording, retriever)
+        words = passage.write([])[0].words
+        evidence = retriever.step(
+            index,
+            retriever.start(),
+            passage.encoded.frames,
+            transcript_of(words, len(passage.samples)),
+        )
+        threshold = retriever.calibration.threshold(options.threshold)
+        chosen = select(evidence, index, top_k=options.top_k, threshold=threshold)
+        return [offer.term.text for offer in chosen]
 
     def _alike(self, system: str, recording: Recording, text: str) -> list[str]:
         shared = self._spellings if system == "fuzzy" else self._sounds

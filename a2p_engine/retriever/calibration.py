@@ -2,7 +2,7 @@
 
 Each candidate gets a logit from its features. At most one term was said at a place, so candidates
 that claim the same audio share one probability: with z the logits and o(i, j) the share of i's
-audio that j claims,
+audio that j claims, beyond what neighbours do,
 
     p(i) = exp z(i) / (1 + sum_j o(i, j) exp z(j)),        o(i, i) = 1
 
@@ -51,9 +51,9 @@ FORK = ("fork",)
 # Whether the text covers the candidate's audio, and whether its odds are known: without, the
 # features above are zero.
 KNOWN = ("read", "weighed")
-# How many words the term has, and how many terms might have been said instead: the logarithm of
-# the glossary's size.
-TERM = ("words", "crowd")
+# How many words the term has, how rare its spelling is, and how many terms might have been said
+# instead: the logarithm of the glossary's size.
+TERM = ("words", "unusual", "crowd")
 
 SIEVE = (*HEARD, *READ)
 FINAL = (*HEARD, *SOUND, *BEHIND, *READ, *SPELT, *FORK, *KNOWN, *TERM)
@@ -65,6 +65,9 @@ _LEAST_LIKELIHOOD = -60.0
 # Longer terms than were calibrated are taken for ones of this length.
 MOST_SYMBOLS = 48
 MOST_WORDS = 8
+# Two terms that are both said may share so much of a term's audio, as "a large latte" and "latte
+# please" do; without it the one that is sure takes from the other.
+NEIGHBOURS_SHARE = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +205,9 @@ def sound_features(likelihood: FloatArray, length: IntArray) -> FloatArray:
 
 
 def claimed(texts: Sequence[str], start: IntArray, end: IntArray) -> FloatArray:
-    """Share of each candidate's audio that each other one claims: [M, M], row i of i's own.
+    """How far each other candidate claims a candidate's audio: [M, M], row i of i's own.
+
+    From 0 where they share ``NEIGHBOURS_SHARE`` of it to 1 where they share all.
 
     Args:
         texts: M terms.
@@ -211,7 +216,8 @@ def claimed(texts: Sequence[str], start: IntArray, end: IntArray) -> FloatArray:
     """
     shared = np.minimum(end[:, None], end) - np.maximum(start[:, None], start)
     size = np.maximum(end - start, 1)[:, None]
-    share = np.asarray(np.maximum(shared, 0) / size, np.float32)
+    beyond = (shared / size - NEIGHBOURS_SHARE) / (1 - NEIGHBOURS_SHARE)
+    share = np.asarray(np.clip(beyond, 0, 1), np.float32)
     for outer, inner in _nested(texts):
         share[outer, inner] = share[inner, outer] = 0
     spelt = [letters(text) or f" {place}" for place, text in enumerate(texts)]

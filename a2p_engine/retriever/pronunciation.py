@@ -27,6 +27,7 @@ Accent = Literal["us", "gb"]
 
 # A word of capitals, digits among them, as in "HIPAA", "mRNA" and "PCRs". Digits may stand before.
 _ACRONYM = re.compile(r"(?<![^\W\d])([a-z]?[A-Z][A-Z0-9]{1,7})(['\u2019]?s)?(?!\w)")
+_SPACED = re.compile(r"\b[A-Z](?: [A-Z])+\b")  # "N A S A", as people write what is spelled
 _SCHEMA = "create table if not exists readings (text text primary key, phonemes text)"
 
 
@@ -126,7 +127,9 @@ def spoken_forms(term: Term) -> tuple[str, ...]:
     The term itself, what its entry says it sounds like, and acronyms both as a word and letter by
     letter.
     """
-    forms = [term.text, *term.sounds_like, _ACRONYM.sub(_spelled, term.text)]
+    given = [term.text, *term.sounds_like]
+    forms = [*given, _ACRONYM.sub(_spelled, term.text)]
+    forms += [_SPACED.sub(lambda spaced: spaced[0].replace(" ", "."), form) for form in given]
     return tuple(dict.fromkeys(forms))
 
 

@@ -60,6 +60,7 @@ from a2p_engine.retriever.spotter import (
 )
 from a2p_engine.retriever.term_scorer import Chunk, Hearing, TermScorer
 from a2p_engine.retriever.term_table import TermTable
+from a2p_engine.retriever.token_spellings import Tokenize, TokenSpellings, rarity
 from a2p_engine.retriever.token_table import TokenTable
 from a2p_engine.retriever.transcript import Reading, Transcript, spellings_of
 from a2p_engine.threads import beside
@@ -69,7 +70,6 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 Spotted = tuple[int, PhoneIndex, Matches]  # a section's first term, its pronunciations, matched
 
-Tokenize = Callable[[Sequence[str]], list[list[int]]]
 Progress = Callable[[int], None]
 CALIBRATION = "calibration.json"
 
@@ -82,7 +82,6 @@ SPOTTER_LIMIT = 400_000
 SHORTLIST = 20_000
 LEAST_CROWD = 2_000  # the smallest glossary that calibration has seen
 WRITTEN_WORDS = 10_000  # remembered, in memory only
-SPELLINGS = 50_000  # likewise
 MOST_BEHIND = 12  # frames of the stages; more say no more
 CANDIDATES = 150  # most probable terms at first sight, whose probability is then worked out
 PRONOUNCED_AT_ONCE = 1_000
@@ -155,7 +154,7 @@ class Retriever:
         self._pronouncer = pronouncer
         self._symbol_ids = {symbol: number for number, symbol in enumerate(ctc.symbols)}
         self._written = lru_cache(WRITTEN_WORDS)(self._look_up)
-        self._spelt: dict[str, list[list[int]]] = {}
+        self._spellings = TokenSpellings(tokenize)
         self._vowels = {self._symbol_ids[vowel] for vowel in VOWELS}
 
     @classmethod
@@ -347,7 +346,10 @@ class Retriever:
             written = self._compared(reading, texts, found.match, read)
             written[~covered] = 0
         term = np.full((len(read), len(TERM)), np.log(max(size or index.size, LEAST_CROWD)))
-        term[:, TERM.index("words")] = [min(len(text.split()), MOST_WORDS) for text in texts]
+        words = [len(text.split()) for text in texts]
+        term[:, TERM.index("words")] = np.minimum(words, MOST_WORDS)
+        spellings = self._spellings.of(texts)
+        term[:, TERM.index("unusual")] = [spellings[text].rarity for text in texts]
         return np.concatenate([heard, sound, behind, written, term], axis=1, dtype=np.float32)
 
     def _compared(
@@ -355,25 +357,13 @@ class Retriever:
     ) -> FloatArray:
         """Features ``READ``, ``SPELT``, ``FORK`` and ``KNOWN`` of candidates that a text covers."""
         columns = np.zeros((len(texts), 4), np.float32)
-        spellings = self._spellings(texts)
+        spellings = self._spellings.of(texts)
         places = zip(match.start.tolist(), match.end.tolist(), strict=True)
         for row, text, (start, end) in zip(columns, texts, places, strict=True):
             spelt = reading.spellings.contain(text, start, end + 1)
-            log_odds = reading.fork(spellings[text], start)
+            log_odds = reading.fork(spellings[text].tokens, start)
             row[:] = spelt, 0.0 if spelt else log_odds or 0.0, 1, log_odds is not None
         return np.concatenate([read, columns], axis=1)
-
-    def _spellings(self, texts: Sequence[str]) -> dict[str, list[list[int]]]:
-        """Tokens of each text in running text, as it is and with a capital."""
-        known = {text: found for text in texts if (found := self._spelt.get(text))}
-        missing = [text for text in texts if text not in known]
-        forms = [form for text in missing for form in (text, text[:1].upper() + text[1:])]
-        ids = self._tokenize([f" {form}" for form in forms])
-        fresh = {text: ids[2 * at : 2 * at + 2] for at, text in enumerate(missing)}
-        if len(self._spelt) > SPELLINGS:
-            self._spelt.clear()
-        self._spelt.update(fresh)
-        return known | fresh
 
     def _sieved(
         self, heard: Heard, reading: Reading | None
@@ -390,15 +380,11 @@ class Retriever:
         return np.concatenate([basic, written], axis=1), covered
 
     def _look_up(self, word: str) -> tuple[list[int], float]:
-        """Symbols of a written word and how rare it is.
-
-        Sub-words are numbered by frequency (Sennrich et al. 2016), and rare words need several.
-        """
+        """Symbols of a written word and how rare it is."""
         bare = words_only(word)
         said = self._pronouncer.phonemes([bare], keep=False)[bare]
         tokens = self._tokenize([f" {bare}"])[0] if bare else []
-        rarity = float(np.log(max(tokens) + 1)) + len(tokens) - 1 if tokens else 0.0
-        return self._symbols(said[0]) if said else [], rarity
+        return self._symbols(said[0]) if said else [], rarity(tokens)
 
     def fit(self, state: RetrieverState, phones: PhoneIndex, begin: int, end: int) -> Fit | None:
         """How well the best of some pronunciations fits a stretch of what was heard.

@@ -50,10 +50,13 @@ BoolArray = npt.NDArray[np.bool_]
 
 SIZES = (2_000, 10_000, 200_000)
 # Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
-BUDGET: dict[Eagerness, float] = {"cautious": 2.0, "balanced": 12.0, "eager": 24.0}
+BUDGET: dict[Eagerness, float] = {"cautious": 1.0, "balanced": 6.0, "eager": 12.0}
 OFFERED = 10
 TICK_SAMPLES = SAMPLE_RATE_HZ // 2
 SAME_PLACE_FRAMES = 12  # 25 a second: what was heard of a term so far begins where all of it does
+# Glossaries of one size, without a distractor in common, as far as the list goes: words that sound
+# like common ones are few in each, and it is they that are offered wrongly.
+DRAWS = 8
 PHRASES = 0.5  # one for every other rare word that is said
 # Mostly of two or three words; a quarter as long as the names of institutions.
 SHORT, LONG = (2, 4), (4, 9)
@@ -154,20 +157,35 @@ def fit_calibration(
     spoken += sorted(
         {phrase for text in texts for phrase in _phrases(text, set(rare), phrases, rng)}
     )
-    others = rng.permutation(sorted(set(rare).difference(spoken)))
-    words = [*spoken, *others[: max(0, max(sizes) - len(spoken))].tolist()]
+    others = rng.permutation(sorted(set(rare).difference(spoken))).tolist()
     heard = [_listened(encoder, decoder, recording, rng) for recording in recordings]
     fit = UNFITTED
     # The candidates of the second round are picked with the sieve fitted in the first, for which
     # the smallest glossary will do.
-    for part in ([min(sizes)], sizes):
-        examples = list(_examples(retriever, fit, words[: max(part)], heard, texts, part))
+    for chosen, draws in (([min(sizes)], 1), (sizes, DRAWS)):
+        drawn = _glossaries(spoken, others, chosen, draws)
+        examples = list(_examples(retriever, fit, drawn, heard, texts))
         fit = replace(fit, sieve=_sieve(examples))
     fit = replace(fit, final=fit_network(examples, SEEDS))
     listed = ", ".join(map(str, sizes))
     source = f"{len(recordings)} development recordings, {listed} terms, seed {seed}"
     thresholds = _thresholds(examples, _cross_fitted(examples), sorted(sizes))
     return replace(fit, thresholds=thresholds, source=source)
+
+
+@dataclass(frozen=True)
+class _Glossaries:
+    """Several glossaries of one list of words.
+
+    Attributes:
+        words: those that are said, and others.
+        spoken: how many of them are said, which all glossaries contain.
+        parts: size of each glossary, first and one past the last of the others in it.
+    """
+
+    words: Sequence[str]
+    spoken: int
+    parts: Sequence[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -205,16 +223,28 @@ def _listened(
     )
 
 
+def _glossaries(
+    spoken: Sequence[str], others: Sequence[str], sizes: Sequence[int], draws: int
+) -> _Glossaries:
+    """All that is said and, for each size, one stretch of the other words after the other."""
+    parts = []
+    for size in sizes:
+        more = max(size - len(spoken), 0)
+        for first in range(0, max(len(others) - more, 0) + 1, more or len(others) + 1)[:draws]:
+            parts.append((size, first, first + more))
+    return _Glossaries([*spoken, *others[: max(end for *_, end in parts)]], len(spoken), parts)
+
+
 def _examples(
     retriever: Retriever,
     fit: Calibration,
-    words: Sequence[str],
+    drawn: _Glossaries,
     heard: Sequence[_Listened],
     texts: Sequence[Sequence[str]],
-    sizes: Sequence[int],
 ) -> Iterator[Example]:
-    """Candidates of each recording in each glossary: the first words of the list."""
+    """Candidates of each recording in each glossary."""
     retriever.calibration = fit
+    words = drawn.words
     index = retriever.index([Term(text=word) for word in words])
     recordings = zip(tqdm(heard, desc="recordings", disable=None), texts, strict=True)
     for number, (listened, text) in enumerate(recordings):
@@ -229,8 +259,10 @@ def _examples(
             if seconds:
                 best = best_of_each(everything.term, -everything.match.cost)
                 place[everything.term[best]] = everything.match.start[best]
-            for size in sizes:
-                part = everything.part(np.flatnonzero(everything.term < size))
+            for size, first, end in drawn.parts:
+                other = everything.term - drawn.spoken
+                inside = (other < 0) | ((first <= other) & (other < end))
+                part = everything.part(np.flatnonzero(inside))
                 found = retriever.candidates(part, index, reading)
                 terms = [words[term] for term in found.term]
                 there = abs(found.match.start - place[found.term]) <= SAME_PLACE_FRAMES

@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 UNITS = 16
-STEPS = 600
+STEPS = 1_500
 EXAMPLES_PER_STEP = 64
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 0.1

@@ -31,7 +31,7 @@ class ListedUtterance:
 
     Attributes:
         id: as in LibriSpeech.
-        text: transcript in lower case.
+        text: transcript, not in capitals throughout, which would be read letter by letter.
         rare: its rare words, in their order.
         distractors: words of the list that nobody says.
     """
@@ -62,7 +62,7 @@ def _parse(line: str, place: str) -> ListedUtterance:
         ) from error
     return ListedUtterance(
         id=identifier,
-        text=text.lower(),
+        text=text.lower() if text.isupper() else text,
         rare=tuple(dict.fromkeys(rare)),
         distractors=distractors,
     )

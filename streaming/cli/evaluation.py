@@ -167,7 +167,8 @@ def compare(
 ) -> None:
     """Caption recordings with and without the retriever, and with simpler ways to choose terms.
 
-    Systems: none, oracle, first_terms, wrong_prompt, a2p_head, fuzzy, phonetic, wrong_list, ours.
+    Systems: none, oracle, first_terms, wrong_prompt, a2p_head, fuzzy, phonetic, unguarded,
+    wrong_list, ours.
     """
     from a2p_engine.evaluation import compare as comparing
     from a2p_engine.evaluation.systems import SYSTEMS

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from a2p_engine import glossary
+from a2p_engine import glossary, selection
 from a2p_engine.audio import read_audio
 from a2p_engine.engine import Engine, EngineSettings
 from a2p_engine.errors import AudioError, GlossaryError, InputError, UnknownSession
@@ -340,18 +340,28 @@ def test_live_the_text_of_a_tick_is_read_at_the_next(
     assert read[-1] is None
 
 
+@pytest.mark.parametrize(
+    ("sure", "marked"), [(0.0, [" rosuvastatin"]), (selection.SURE, [])], ids=["at once", "later"]
+)
 def test_live_a_told_term_is_no_evidence_for_itself(
-    engine: Engine, sentence: Samples, read: list[Transcript | None]
+    engine: Engine,
+    sentence: Samples,
+    read: list[Transcript | None],
+    monkeypatch: pytest.MonkeyPatch,
+    sure: float,
+    marked: list[str],
 ) -> None:
     """It is marked, or what was written there before it was told stays."""
+    monkeypatch.setattr(selection, "SURE", sure)
     session, _ = engine.open(SessionOptions(), [Term(text="rosuvastatin")])
     request = StepRequest(
         session=session, segment_id=0, start_sample=0, samples=sentence, final=False
     )
-    assert "rosuvastatin" in engine.step(request).text
-    engine.step(replace(request, samples=sentence[:0]))
-    assert read[1] is not None
-    assert [word.text for word in read[1].words if word.told] == [" rosuvastatin"]
+    texts = [engine.step(replace(request, samples=sentence[:end])).text for end in (None, 0, 0)]
+    assert "rosuvastatin" in texts[1] and ("rosuvastatin" in texts[0]) == bool(marked)
+    assert read[2] is not None
+    assert [word.text for word in read[2].words if word.told] == marked
+    assert ("rosuvastatin" in _text(read[2])) == bool(marked)
 
 
 def test_a_translation_is_told_the_target_form_and_not_read(

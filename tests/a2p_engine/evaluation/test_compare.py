@@ -86,6 +86,7 @@ def test_each_system_gets_its_prompt(
     assert prompted["none"] == []
     assert prompted["oracle"] == ["poundmaker"]
     assert "poundmaker" in prompted["ours"]
+    assert prompted["unguarded"] == prompted["ours"]
     assert sorted(prompted["first_terms"]) == sorted(prompted["a2p_head"])
     assert len(prompted["first_terms"]) == 4
     assert len(prompted["wrong_prompt"]) == 3
@@ -126,12 +127,12 @@ def test_own_lists_serve_each_recording(
     wanted = replace(
         comparison,
         glossaries=glossaries,
-        systems=("first_terms", "a2p_head", "fuzzy", "ours"),
+        systems=("first_terms", "a2p_head", "fuzzy", "unguarded", "ours"),
         out=tmp_path,
     )
     run(recordings, wanted)
     outcomes = _outcomes(tmp_path)
-    for system in ("first_terms", "a2p_head", "fuzzy", "ours"):
+    for system in ("first_terms", "a2p_head", "fuzzy", "unguarded", "ours"):
         assert "poundmaker" in outcomes["a", system]["prompted"], system
         assert "poundmaker" not in outcomes["b", system]["prompted"], system
 

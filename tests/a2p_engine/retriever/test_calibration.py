@@ -91,19 +91,25 @@ def test_what_is_switched_off_has_no_probability_and_no_rights() -> None:
 
 
 def test_a_rival_takes_as_much_as_it_claims() -> None:
-    """Two halves of a long term claim half of it each, and it claims all of them."""
-    share = claimed(["whole", "first", "last"], _ints(0, 0, 5), _ints(10, 5, 10))
-    assert share.tolist() == [[1, 0.5, 0.5], [1, 1, 0], [1, 0, 1]]
-    whole, half, _ = _shared([(0.0, 0, 10), (0.0, 0, 5), (0.0, 5, 5)])
-    assert (whole, half) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    """A half of a long term claims nothing of it, most of it something; it claims all of them."""
+    share = claimed(["whole", "first", "most"], _ints(0, 0, 0), _ints(20, 10, 17))
+    np.testing.assert_allclose(share, [[1, 0, 0.5], [1, 1, 1], [1, 0, 1]], atol=1e-6)
+    whole, half, most = _shared([(0.0, 0, 20), (0.0, 0, 10), (0.0, 0, 17)])
+    assert (whole, half, most) == tuple(pytest.approx(1 / n) for n in (2.5, 4, 3))
+
+
+def test_neighbours_that_share_some_audio_are_no_rivals() -> None:
+    """Both may be said; each is as probable as it is alone."""
+    found = _shared([(6.0, 0, 10), (1.0, 6, 10)])
+    assert found.tolist() == pytest.approx([1 / (1 + np.exp(-6)), 1 / (1 + np.exp(-1))], rel=1e-5)
 
 
 def test_a_term_within_another_is_no_rival() -> None:
     """Both are said at once, unless the shorter one is but a part of a word."""
     texts = ["iced mocha", "Mocha", "moc", "ice mocha"]
     share = claimed(texts, _ints(0, 6, 6, 0), _ints(10, 10, 8, 10))
-    assert share[0].tolist() == pytest.approx([1, 0, 0.2, 1])
-    assert share[1].tolist() == [0, 1, 0.5, 0]
+    assert share[0].tolist() == [1, 0, 0, 1]
+    assert share[1].tolist() == [0, 1, 0, 0]
     assert share[2].tolist() == [1, 1, 1, 1]
 
 

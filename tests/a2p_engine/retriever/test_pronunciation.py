@@ -71,6 +71,13 @@ def test_what_a_term_sounds_like_is_a_spoken_form() -> None:
     assert spoken_forms(term) == ("Eliquis", "ella quiss")
 
 
+def test_letters_with_spaces_are_spelled_too() -> None:
+    """In a term or in what it sounds like; after a space, "A" would be the article alone."""
+    assert spoken_forms(Term(text="N A S A")) == ("N A S A", "N.A.S.A")
+    term = Term(text="Nasa", sounds_like=("the N A S A",))
+    assert spoken_forms(term) == ("Nasa", "the N A S A", "the N.A.S.A")
+
+
 def test_memory_survives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one pronouncer worked out, the next one knows without the phonemizer."""
     cache = tmp_path / "said.sqlite"

@@ -23,6 +23,7 @@ from a2p_engine.retriever.evidence import Heard
 from a2p_engine.retriever.retriever import Retriever, RetrieverState
 from a2p_engine.retriever.spelling import Spellings
 from a2p_engine.retriever.spotter import Matches, PhoneIndex
+from a2p_engine.retriever.token_spellings import TokenSpellings
 from a2p_engine.retriever.transcript import Transcript, WrittenWord
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
 from a2p_engine.training import calibrate, calibration_network
@@ -32,6 +33,7 @@ from a2p_engine.training.calibrate import (
     UNFITTED,
     _cross_fitted,
     _examples,
+    _glossaries,
     _Listened,
     _phrases,
     _thresholds,
@@ -43,6 +45,8 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples, Term
 RECORDINGS, SECONDS = 40, 3
 WORDS = ["".join(letters) for letters in itertools.product("bcdf", "aeiou", "lmnp", "aeiou")]
 SIZES = (90, 120, 160)
+DRAWS = 2
+SAID = 2 * RECORDINGS  # of the words
 WRITTEN = Transcript((WrittenWord(" uh", 0, 9, 0.9),), 9)
 
 
@@ -96,10 +100,9 @@ class _Synthetic(Retriever):
     calibration: Calibration = UNFITTED
     searched: list[int] = field(default_factory=list)
     pool: int = 1
-    _spelt: dict[str, list[list[int]]] = field(default_factory=dict)
-
-    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[1] for _ in texts]
+    _spellings: TokenSpellings = field(
+        default_factory=lambda: TokenSpellings(lambda texts: [[1] for _ in texts])
+    )
 
     def index(self, terms: Sequence[Term]) -> Any:
         self.searched.append(len(terms))
@@ -124,10 +127,11 @@ class _Synthetic(Retriever):
         term = np.arange(len(index), dtype=np.int32)
         length = (4 + term % 7).astype(np.int32)
         fits = np.isin(term, (2 * number, 2 * number + 1, (2 * number + 2) % (2 * RECORDINGS)))
-        cost = np.where(fits, rng.exponential(1.0, len(term)), rng.normal(2.2, 0.4) * length)
+        apart = rng.exponential(1.0, len(WORDS))[: len(term)]  # the same in any glossary
+        cost = np.where(fits, apart, rng.normal(2.2, 0.4) * length)
         match = Matches(cost.astype(np.float32), 10 * term, 10 * term + 5)
         phones = PhoneIndex([[1, 2] * 2 + [1] * (n - 4) for n in length.tolist()], term.tolist())
-        gain = rng.normal(0, 1, len(term)).astype(np.float32)
+        gain = rng.normal(0, 1, len(WORDS))[: len(term)].astype(np.float32)
         return Heard(term, length, match, gain, term, (phones,))
 
     def read(self, state: RetrieverState, transcript: Transcript) -> Any:
@@ -159,9 +163,10 @@ class _Decoder:
 def fewer_steps() -> Iterator[None]:
     """So little to learn takes little time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration_network, "STEPS", 200)
+        patch.setattr(calibration_network, "STEPS", 400)
         patch.setattr(calibrate, "SEEDS", 1)
         patch.setattr(calibrate, "FOLDS", 2)
+        patch.setattr(calibrate, "DRAWS", DRAWS)
         yield
 
 
@@ -267,7 +272,8 @@ def _searched(fit: Calibration) -> list[Example]:
     frames = [np.full((1, 1), number, np.float32) for number in range(RECORDINGS)]
     heard = [_Listened(each, WRITTEN, each, Transcript((), 0), SECONDS) for each in frames]
     texts = [["say", *WORDS[2 * number : 2 * number + 2]] for number in range(RECORDINGS)]
-    return list(_examples(_Synthetic(), fit, WORDS, heard, texts, SIZES))
+    drawn = _glossaries(WORDS[:SAID], WORDS[SAID:], SIZES, 1)
+    return list(_examples(_Synthetic(), fit, drawn, heard, texts))
 
 
 def test_thresholds_are_the_least_that_keep_the_budget(fit: Calibration) -> None:
@@ -323,12 +329,21 @@ def test_networks_of_several_seeds_are_one(
 
 
 def test_all_sizes_are_searched_and_nothing_is_told(recordings: list[Recording]) -> None:
-    """First the smallest glossary, then all of them; each recording is written down twice."""
+    """First the smallest glossary, then all draws; each recording is written down twice."""
     retriever, decoder = _Synthetic(), _Decoder()
     fitted = _fit(retriever, decoder, recordings[:4])
-    assert retriever.searched == [min(SIZES), max(SIZES)]
+    assert retriever.searched == [min(SIZES), 8 + DRAWS * (max(SIZES) - 8)]
     assert decoder.told == [()] * 8
     assert fitted.source == "4 development recordings, 90, 120, 160 terms, seed 0"
+
+
+def test_glossaries_of_one_size_share_what_is_said_alone() -> None:
+    """Stretches of the other words, one after the other, as far as they go or are asked for."""
+    drawn = _glossaries(["a", "b"], [f"w{n}" for n in range(10)], [2, 5, 8], 2)
+    assert drawn.parts == [(2, 0, 0), (5, 0, 3), (5, 3, 6), (8, 0, 6)]
+    assert drawn.words == ["a", "b", "w0", "w1", "w2", "w3", "w4", "w5"] and drawn.spoken == 2
+    short = _glossaries(["a"], ["w0", "w1"], [9], 2)
+    assert (short.words, short.parts) == (["a", "w0", "w1"], [(9, 0, 8)])
 
 
 def test_recordings_without_a_rare_word_cannot_be_fitted_to(tmp_path: Path) -> None:
@@ -361,7 +376,8 @@ def test_what_is_heard_elsewhere_so_far_was_not_said_yet() -> None:
     whole, so_far = np.full((1, 1), 4, np.float32), np.full((1, 1), 4.25, np.float32)
     listened = _Listened(whole, WRITTEN, so_far, Transcript((), 0), 3.0)
     text = ["say", *WORDS[8:10]]
-    found = list(_examples(_Drifting(), UNFITTED, WORDS[:90], [listened], [text], [90]))
+    drawn = _glossaries(WORDS[:90], [], [90], 1)
+    found = list(_examples(_Drifting(), UNFITTED, drawn, [listened], [text]))
     said = [[WORDS[n] for n in np.flatnonzero(example.spoken)] for example in found]
     assert said == [WORDS[8:10], WORDS[8:9]]
     assert [example.seconds for example in found] == [3.0, 0.0]

@@ -22,7 +22,7 @@ from a2p_engine.types import SAMPLE_RATE_HZ, Samples
 LISTS = [
     ("1-1-0001", "SPEAK OF THE BANTI'S HARBOUR", ["banti's", "harbour", "banti's"], ["quill"]),
     ("1-1-0002", "nothing rare in here", [], ["quill", "voussoir"]),
-    ("2-7-0001", "a voussoir at last", ["voussoir"], []),
+    ("2-7-0001", "an MRI at last", ["MRI"], []),
     ("2-7-0002", "the last of them", [], []),
 ]
 
@@ -84,8 +84,8 @@ def _voice(lists: Path, out: Path, **options: Any) -> int:
     return voice_lists(lists, out=out, voice_model=out, processes=1, **options)
 
 
-def test_lists_are_read_in_lower_case_with_each_rare_word_once(lists: Path) -> None:
-    """Order stays; distractors may be left out."""
+def test_lists_are_read_with_each_rare_word_once(lists: Path) -> None:
+    """Order stays; distractors may be left out; what is all in capitals is read in lower case."""
     with lists.open("a") as file:
         file.write('3-1-0001\tno distractors\t["no"]\n')
     found = read_lists(lists)
@@ -132,7 +132,7 @@ def test_every_utterance_is_spoken_and_listed(
     assert recordings["1-1-0001"].terms == ("banti's", "harbour")
     assert recordings["1-1-0002"].terms == ()
     for identifier, text, *_ in LISTS:
-        assert recordings[identifier].text == text.lower()
+        assert recordings[identifier].text == (text.lower() if text.isupper() else text)
         audio, rate_hz = soundfile.read(recordings[identifier].audio)
         assert rate_hz == SAMPLE_RATE_HZ
         assert len(audio) > 100 * len(text)
