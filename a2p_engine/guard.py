@@ -42,6 +42,10 @@ SURE = 0.5
 # of which the model is as sure as this unless it fits better than that.
 LIKELY = 0.5
 VERY_SURE = 0.9
+# A term that is improbable goes if the model, told of it, hardly believes it either: it was surer
+# of every other one that was said, and of one in ten of those that were not.
+IMPROBABLE = 0.35
+UNCONVINCED = 0.3
 # Word times are exact to about a syllable.
 MARGIN_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 # Times that are spread over the speech by letters are off by as much as a pause is long.
@@ -127,6 +131,11 @@ class Doubt:
         unlikely = self.cost > DOUBTFUL_COST and self.probability < UNSURE
         rival = self.offer.probability < LIKELY and self.probability < SURE
         return unlikely or rival or self.cost > HOPELESS_COST
+
+    @property
+    def unconvincing(self) -> bool:
+        """Whether neither the evidence nor the model speaks for the term."""
+        return self.offer.probability < IMPROBABLE and self.probability < UNCONVINCED
 
 
 class Guard:
@@ -266,7 +275,7 @@ def _stretches(
 
 def _outdone(doubt: Doubt, without: Hypothesis, ear: Ear) -> bool:
     """Whether what is written without a term is clearly better where the term was written."""
-    if doubt.fit is None:
+    if doubt.fit is None or doubt.unconvincing:
         return True
     begin, end = doubt.words
     reading = [

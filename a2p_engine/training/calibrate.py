@@ -50,7 +50,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 SIZES = (2_000, 10_000, 200_000)
 # Wrong terms offered in a minute of speech, at most, with a glossary of the middle size.
-BUDGET: dict[Eagerness, float] = {"cautious": 1.0, "balanced": 6.0, "eager": 12.0}
+BUDGET: dict[Eagerness, float] = {"cautious": 1.0, "balanced": 12.0, "eager": 24.0}
 OFFERED = 10
 TICK_SAMPLES = SAMPLE_RATE_HZ // 2
 SAME_PLACE_FRAMES = 12  # 25 a second: what was heard of a term so far begins where all of it does

@@ -160,6 +160,20 @@ def test_of_two_that_sound_alike_the_improbable_term_gives_way(
     assert _text(told.words) == text
 
 
+@pytest.mark.parametrize(
+    ("probability", "told", "stays"), [(0.3, 0.2, False), (0.4, 0.2, True), (0.3, 0.35, True)]
+)
+def test_an_improbable_term_must_convince_the_model(
+    probability: float, told: float, stays: bool
+) -> None:
+    """It goes though it fits as well as another reading, of which the model is not sure."""
+    texts = {("delano",): "miss delano", (): "miss Delena"}
+    model = _Model(texts, probability={"delano": told, "Delena": 0.5})
+    ear = _Ear({"delano": 0.2, "Delena": 0.2})
+    hypothesis = Guard().write([_offer("delano", probability)], model, ear=ear)
+    assert _text(hypothesis.words) == ("miss delano" if stays else "miss Delena")
+
+
 def test_a_term_that_was_cleared_is_told_again() -> None:
     """What was doubted beside a term that is refused does not go with it."""
     model = _Model(
@@ -171,7 +185,7 @@ def test_a_term_that_was_cleared_is_told_again() -> None:
         probability={"parfum": 0.2},
     )
     ear = _Ear({"heals": 0.2, "heels": 0.2, "popham": 0.3, "parfum": 0.1})
-    offered = [_offer("heals", 0.3), _offer("popham", 0.3)]
+    offered = [_offer("heals", 0.4), _offer("popham", 0.4)]
     told = Guard().write(offered, model, ear=ear)
     assert _text(told.words) == "popham at my heels"
     assert model.asked == [("heals", "popham"), (), ("popham",)]
