@@ -15,8 +15,8 @@ from a2p_engine.errors import InputError, ModelError
 from a2p_engine.ops import term_score
 from a2p_engine.retriever.attention import AttentionRetriever
 from a2p_engine.retriever.folded import fold
-from a2p_engine.retriever.token_spellings import Tokenize
 from a2p_engine.retriever.term_scorer import Chunk, TermScorer
+from a2p_engine.retriever.token_spellings import Tokenize
 from a2p_engine.retriever.token_table import TokenTable
 
 FloatArray = npt.NDArray[np.float32]

@@ -1,13 +1,20 @@
-"""Training the phoneme head: CTC on dictionary pronunciations and word boundaries."""
+"""Training the phoneme head: CTC on dictionary pronunciations and word boundaries.
+
+python -m a2p_engine.training.ctc_task HEAD DATA... prints the phoneme error rate of a trained head
+on directories of shards.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from a2p_engine.errors import A2PError
 from a2p_engine.retriever.phoneme_ctc import BLANK, CTCConfig, PhonemeCTC, with_boundaries
 from a2p_engine.training.data import Batch, FrameData
 
@@ -69,3 +76,25 @@ def edit_distance(first: tuple[int, ...] | list[int], second: tuple[int, ...] | 
         for j, right in enumerate(second, 1):
             diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
     return row[-1]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print how well a trained head reads each directory; the exit status is 2 where it cannot."""
+    if len(arguments) < 2:
+        print("expected a head and directories of shards", file=sys.stderr)
+        return 2
+    path, *directories = map(Path, arguments)
+    try:
+        head = PhonemeCTC.load(path)
+        for directory in directories:
+            data = FrameData([directory])
+            rate = CTCTask(head.config).quality(head, data)
+            print(f"{directory}: phoneme error rate {rate:.4f}, {len(data)} utterances")
+    except A2PError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from a2p_engine.errors import TrainingError
 from a2p_engine.retriever.phoneme_ctc import CTCConfig, PhonemeCTC
+from a2p_engine.training import ctc_task
 from a2p_engine.training.alignment import Aligner
 from a2p_engine.training.config import OptimisationConfig, TrainingConfig, load_config
 from a2p_engine.training.ctc_task import CTCTask
@@ -85,6 +86,19 @@ def test_the_phoneme_head_learns(trained: Path) -> None:
     assert progress["losses"][-1][1] < 0.3 * progress["losses"][0][1]
     assert (trained.parent / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (trained.parent / "spoken_words.txt.gz").stat().st_size > 0
+
+
+def test_a_trained_head_is_measured_on_other_data(
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As training did at its end; what cannot be measured is told."""
+    quality = json.loads((trained.parent / "progress.json").read_text())["qualities"][-1][1]
+    assert ctc_task.main([str(trained), str(data / "dev")]) == 0
+    said = f"{data / 'dev'}: phoneme error rate {quality:.4f}, 10 utterances\n"
+    assert capsys.readouterr().out == said
+    assert ctc_task.main([str(trained)]) == 2
+    assert ctc_task.main([str(trained), str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(
