@@ -43,7 +43,7 @@ SURE = 0.5
 LIKELY = 0.5
 VERY_SURE = 0.9
 # A term that is improbable goes if the model, told of it, hardly believes it either: on development
-# speech nine such terms were not said for one that was, and only two for each if the bound is 0.35.
+# speech nine of those were not said for one that was; of those up to 0.35, two.
 IMPROBABLE = 0.15
 UNCONVINCED = 0.3
 # Word times are exact to about a syllable.
