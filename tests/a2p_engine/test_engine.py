@@ -364,6 +364,16 @@ def test_live_a_told_term_is_no_evidence_for_itself(
     assert ("rosuvastatin" in _text(read[2])) == bool(marked)
 
 
+@pytest.mark.parametrize("hop_s", [0.5, 1.0, 1.75, 2.8])
+def test_live_terms_are_written_at_any_pace_of_ticks(
+    engine: Engine, terms: list[Term], sentence: Samples, hop_s: float
+) -> None:
+    """However old the text that is evidence, down to a tick or two before the final."""
+    session, _ = engine.open(SessionOptions(), terms)
+    *_, final = _steps(engine, session, sentence, hop_s=hop_s)
+    assert final.text == "I would add empagliflozin and keep the rosuvastatin at night."
+
+
 def test_a_translation_is_told_the_target_form_and_not_read(
     engine: Engine, sentence: Samples, told: list[list[str]], read: list[Transcript | None]
 ) -> None:
