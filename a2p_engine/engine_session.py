@@ -11,6 +11,7 @@ from a2p_engine.encoders.base import Encoded
 from a2p_engine.guard import Guard
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.retriever import RetrieverState
+from a2p_engine.retriever.term_rate import TermRate
 from a2p_engine.retriever.transcript import Transcript
 from a2p_engine.selection import Offering
 from a2p_engine.speech_llm import TimedWord
@@ -49,6 +50,7 @@ class Session:
     heard_samples: int = 0
     segment: Segment | None = None
     said: tuple[str, ...] = ()  # terms written in the latest step
+    rate: TermRate | None = None  # known once a segment was searched
     lock: threading.Lock = field(default_factory=threading.Lock)  # of everything above
     editing: threading.Lock = field(default_factory=threading.Lock)  # one edit at a time
 

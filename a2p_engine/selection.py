@@ -139,14 +139,6 @@ class Offering:
         return outdone or letters(weaker.term.text) == letters(other.term.text)
 
 
-def select(
-    evidence: Evidence, index: GlossaryIndex, *, top_k: int, threshold: float
-) -> list[Candidate]:
-    """What is offered of a segment that was heard at once; see ``Offering.choose``."""
-    found = candidates(evidence, index)
-    return Offering().choose(found, top_k=top_k, threshold=threshold, final=True)
-
-
 def _overlap(one: Candidate, other: Candidate) -> bool:
     shared = min(one.end, other.end) - max(one.start, other.start)
     longer = max(one.end - one.start, other.end - other.start)

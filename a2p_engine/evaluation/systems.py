@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,9 @@ from a2p_engine.evaluation.models import Models
 from a2p_engine.evaluation.windows import windows
 from a2p_engine.guard import Guard
 from a2p_engine.manifest import Recording
-from a2p_engine.selection import Candidate, select
+from a2p_engine.selection import Candidate
 from a2p_engine.speech_llm import DecodeRequest, Hypothesis
-from a2p_engine.transcribe import transcript_of
-from a2p_engine.types import Samples, SessionOptions, StepRequest, Term
+from a2p_engine.types import Samples, SessionOptions, StepRequest, StepResult, Term
 
 NONE, ORACLE = "none", "oracle"  # the same whatever the size of the glossary
 UNGUARDED = "unguarded"
@@ -113,8 +113,43 @@ class KnownPassages:
         return self._encoder.encode(samples)
 
 
+class _Session:
+    """A session of the engine that hears all recordings, one after the other."""
+
+    def __init__(self, engine: Engine, options: SessionOptions, terms: Sequence[Term]) -> None:
+        self._engine = engine
+        self._handle, _ = engine.open(options, terms)
+        self._segments = itertools.count()
+        self._end_sample = 0
+
+    def hear(self, passages: Sequence[Passage], own: Sequence[Term] = ()) -> list[StepResult]:
+        """Each passage as a segment; ``own`` are terms of this recording alone."""
+        if own:
+            self._engine.edit_glossary(self._handle, add=own)
+        results = [self._step(passage.samples) for passage in passages]
+        if own:
+            self._engine.edit_glossary(self._handle, remove=[term.text for term in own])
+        return results
+
+    def _step(self, samples: Samples) -> StepResult:
+        result = self._engine.step(
+            StepRequest(
+                session=self._handle,
+                segment_id=next(self._segments),
+                start_sample=self._end_sample,
+                samples=samples,
+                final=True,
+            )
+        )
+        self._end_sample = result.end_sample
+        return result
+
+
 class Field:
-    """All systems with one glossary."""
+    """All systems with one glossary.
+
+    Ours hears the recordings as one session does live, in the order in which they are run.
+    """
 
     def __init__(
         self,
@@ -138,6 +173,7 @@ class Field:
         self._recordings = recordings
         self._options = options
         self._seed = seed
+        self._latest: tuple[str, list[StepResult]] | None = None
 
     def run(self, system: str, number: int, heard: Sequence[Passage]) -> Outcome:
         """Let one system write one recording.
@@ -151,10 +187,8 @@ class Field:
         if system in (OURS, WRONG_LIST):
             return self._engine(system, recording, heard)
         texts, prompted, seconds = [], dict[str, None](), 0.0
-        for passage in heard:
-            began = time.perf_counter()
-            picked = self._pick(system, number, passage)
-            choosing = time.perf_counter() - began
+        for place, passage in enumerate(heard):
+            picked, choosing = self._choose(system, number, heard, place)
             hypothesis, decoding = passage.write(picked)
             seconds += choosing + decoding
             prompted.update(dict.fromkeys(hypothesis.prompt.terms))
@@ -169,6 +203,17 @@ class Field:
             seconds=seconds,
         )
 
+    def _choose(
+        self, system: str, number: int, heard: Sequence[Passage], place: int
+    ) -> tuple[list[str], float]:
+        """What a system would tell of a passage, and the seconds that took."""
+        if system == UNGUARDED:
+            result = self._ours(self._recordings[number], heard)[place]
+            return [hit.term for hit in result.terms], result.timings_ms["retrieve"] / 1000
+        began = time.perf_counter()
+        picked = self._pick(system, number, heard[place])
+        return picked, time.perf_counter() - began
+
     def _pick(self, system: str, number: int, passage: Passage) -> list[str]:
         recording = self._recordings[number]
         if system == ORACLE:
@@ -182,8 +227,6 @@ class Field:
             return self._best_of_head(recording, passage)
         if system in ("fuzzy", "phonetic"):
             return self._alike(system, recording, _text(passage.write([])[0]))
-        if system == UNGUARDED:
-            return self._selected(recording, passage)
         return []
 
     def _drawn(self, recording: Recording, number: int) -> list[str]:
@@ -203,21 +246,6 @@ class Field:
         numbers = dict.fromkeys(heard.term[order].tolist())
         return [index[number].text for number in list(numbers)[:PICKED]]
 
-    def _selected(self, recording: Recording, passage: Passage) -> list[str]:
-        """What ours offers."""
-        retriever, options = self._models.retriever, self._options
-        index = self._glossary.index_for(recording, retriever)
-        words = passage.write([])[0].words
-        evidence = retriever.step(
-            index,
-            retriever.start(),
-            passage.encoded.frames,
-            transcript_of(words, len(passage.samples)),
-        )
-        threshold = retriever.calibration.threshold(options.threshold)
-        chosen = select(evidence, index, top_k=options.top_k, threshold=threshold)
-        return [offer.term.text for offer in chosen]
-
     def _alike(self, system: str, recording: Recording, text: str) -> list[str]:
         shared = self._spellings if system == "fuzzy" else self._sounds
         own = [term.text for term in self._glossary.listing.own_terms(recording)]
@@ -229,28 +257,16 @@ class Field:
 
     def _engine(self, system: str, recording: Recording, heard: Sequence[Passage]) -> Outcome:
         """Through the engine, as it runs live: retriever, threshold, prompt and guard."""
-        own = self._glossary.listing.own_terms(recording) if system == OURS else []
-        terms = self._glossary.listing.terms if system == OURS else self._wrong
-        handle, _ = self._live.open(self._options, terms)
-        if own:
-            self._live.edit_glossary(handle, add=own)
-        texts, prompted, seconds, begin = [], dict[str, None](), 0.0, 0
-        self._encoder.passages = heard
-        for number, passage in enumerate(heard):
-            result = self._live.step(
-                StepRequest(
-                    session=handle,
-                    segment_id=number,
-                    start_sample=begin,
-                    samples=passage.samples,
-                    final=True,
-                )
-            )
-            begin = result.end_sample
+        if system == OURS:
+            results = self._ours(recording, heard)
+        else:
+            self._encoder.passages = heard
+            results = self._wrong_session.hear(heard)
+        texts, prompted, seconds = [], dict[str, None](), 0.0
+        for result in results:
             texts.append(result.text)
             prompted.update(dict.fromkeys(hit.term for hit in result.terms))
             seconds += sum(ms for name, ms in result.timings_ms.items() if name != "encode") / 1000
-        self._live.close(handle)
         return Outcome(
             id=recording.id,
             system=system,
@@ -259,6 +275,22 @@ class Field:
             prompted=tuple(prompted),
             seconds=seconds,
         )
+
+    def _ours(self, recording: Recording, heard: Sequence[Passage]) -> list[StepResult]:
+        """What ours makes of a recording; two systems ask for it in turn."""
+        if self._latest is None or self._latest[0] != recording.id:
+            self._encoder.passages = heard
+            own = self._glossary.listing.own_terms(recording)
+            self._latest = recording.id, self._session.hear(heard, own)
+        return self._latest[1]
+
+    @cached_property
+    def _session(self) -> _Session:
+        return _Session(self._live, self._options, self._glossary.listing.terms)
+
+    @cached_property
+    def _wrong_session(self) -> _Session:
+        return _Session(self._live, self._options, self._wrong)
 
     @cached_property
     def _wrong(self) -> tuple[Term, ...]:

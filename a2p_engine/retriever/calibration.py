@@ -18,6 +18,7 @@ rather have written decides between homophones, and means little where its text 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -122,12 +123,14 @@ class Calibration:
         sieve: weights that pick the candidates out of all terms, of the features ``SIEVE``.
         final: gives candidates the logits of their probability, from the features ``FINAL``.
         thresholds: least probability at which a term is offered, by eagerness.
+        terms_per_s: how often terms were said, in a second of speech; see ``TermRate``.
         source: the data it was fitted on.
     """
 
     sieve: Weights
     final: Network
     thresholds: dict[Eagerness, float]
+    terms_per_s: float
     source: str = ""
 
     def threshold(self, chosen: float | Eagerness) -> float:
@@ -155,10 +158,14 @@ class Calibration:
             }:
                 raise ModelError(f"{path}: fitted for other features than {', '.join(FINAL)}")
             sieve, final = _weights(record.pop("sieve")), _network(record.pop("final"))
-            if set(record["thresholds"]) != set(EAGERNESS):
+            given = record.pop("thresholds")
+            if set(given) != set(EAGERNESS):
                 raise ModelError(f"{path}: thresholds must be given for {', '.join(EAGERNESS)}")
-            thresholds = {name: float(record["thresholds"][name]) for name in EAGERNESS}
-            return cls(**{**record, "sieve": sieve, "final": final, "thresholds": thresholds})
+            thresholds = {name: float(given[name]) for name in EAGERNESS}
+            rate = float(record.pop("terms_per_s"))
+            if not 0 < rate < math.inf:
+                raise ModelError(f"{path}: terms_per_s is {rate}; it must be above 0")
+            return cls(sieve=sieve, final=final, thresholds=thresholds, terms_per_s=rate, **record)
         except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"cannot read calibration {path}: {error}") from error
 

@@ -80,7 +80,10 @@ LOOKAHEAD_FRAMES = 25
 # terms each tick and the spotter hears the segment again for them alone.
 SPOTTER_LIMIT = 400_000
 SHORTLIST = 20_000
-LEAST_CROWD = 2_000  # the smallest glossary that calibration has seen
+# The smallest glossary that calibration has seen. Where as many terms are said of fewer, each is
+# said more often: its odds go with one over their number, down to a glossary of so few.
+LEAST_CROWD = 2_000
+FEW = 250
 WRITTEN_WORDS = 10_000  # remembered, in memory only
 MOST_BEHIND = 12  # frames of the stages; more say no more
 CANDIDATES = 150  # most probable terms at first sight, whose probability is then worked out
@@ -257,6 +260,7 @@ class Retriever:
         transcript: Transcript | None = None,
         *,
         follow: bool | None = None,
+        rate: float = 1.0,
     ) -> Evidence:
         """Score all terms against the open segment.
 
@@ -266,16 +270,19 @@ class Retriever:
             frames: float32 [T, D], every encoder frame of the segment so far.
             transcript: what the speech LLM made of the segment, or of its beginning.
             follow: whether the spotter follows every pronunciation; None leaves it to their number.
+            rate: at which terms are said, as a share of that in calibration; see ``TermRate``.
         """
         heard = self.hear(index, state, frames, transcript, follow=follow)
         reading = self.read(state, transcript) if transcript and transcript.words else None
         found = self.candidates(heard, index, reading)
         logits = self.calibration.final.logits(self.describe(found, index, state, reading))
+        often = rate * max(LEAST_CROWD / max(index.size, FEW), 1.0)
+        logits += index.log_weights[found.term] + np.log(np.float32(often))
         texts = index.texts(found.term)
         claims = claimed(texts, found.match.start, found.match.end + 1)
         return Evidence(
             found.term,
-            probabilities(logits + index.log_weights[found.term], claims),
+            probabilities(logits, claims),
             found.match.cost,
             found.match.start * self.pool,
             (found.match.end + 1) * self.pool,

@@ -73,6 +73,7 @@ UNFITTED = Calibration(
     ),
     final=Network(linear=(0.0,) * (len(FINAL) + 1), hidden=(), output=()),
     thresholds=dict.fromkeys(EAGERNESS, 0.5),
+    terms_per_s=1.0,
 )
 
 
@@ -170,7 +171,8 @@ def fit_calibration(
     listed = ", ".join(map(str, sizes))
     source = f"{len(recordings)} development recordings, {listed} terms, seed {seed}"
     thresholds = _thresholds(examples, _cross_fitted(examples), sorted(sizes))
-    return replace(fit, thresholds=thresholds, source=source)
+    rate = _terms_per_s(examples)
+    return replace(fit, thresholds=thresholds, terms_per_s=rate, source=source)
 
 
 @dataclass(frozen=True)
@@ -338,6 +340,13 @@ def _cross_fitted(examples: Sequence[Example]) -> list[Network]:
         for fold in range(FOLDS)
     ]
     return [networks[example.recording % FOLDS] for example in examples]
+
+
+def _terms_per_s(examples: Sequence[Example]) -> float:
+    """How often terms are said in a second of the recordings, phrases and their parts included."""
+    heard = [example for example in examples if example.seconds]
+    said = sum(float(example.spoken.sum()) for example in heard)
+    return round(said / sum(example.seconds for example in heard), 3)
 
 
 def _thresholds(

@@ -64,9 +64,9 @@ def read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[Transcript | N
     hearing = engine._loaded_retriever()
     step = hearing.step
 
-    def listen(*arguments: Any) -> Evidence:
+    def listen(*arguments: Any, **options: Any) -> Evidence:
         seen.append(arguments[3])
-        return step(*arguments)
+        return step(*arguments, **options)
 
     monkeypatch.setattr(hearing, "step", listen)
     return seen
@@ -116,6 +116,29 @@ def test_glossary_terms_come_out_right_with_place_and_probability(
         assert hit.start_sample is not None and hit.end_sample is not None
         assert 1000 < hit.start_sample < hit.end_sample <= result.end_sample
     assert result.end_sample == 1000 + len(sentence)
+
+
+def test_where_terms_are_rare_they_are_less_probable(
+    engine: Engine, terms: list[Term], sentence: Samples
+) -> None:
+    """Speech without any lowers the odds of all, in its session alone; a clear one is written."""
+
+    def heard(session: str) -> dict[str, float]:
+        *_, result = _steps(engine, session, sentence)
+        assert "empagliflozin" in result.text
+        return {hit.term: hit.probability for hit in result.terms}
+
+    long, _ = engine.open(SessionOptions(), [Term(text="kaleidoscope"), Term(text="bamboozle")])
+    for _ in range(4):
+        *_, result = _steps(engine, long, sentence)
+        assert not result.terms
+    engine.edit_glossary(long, add=terms)
+    rare = heard(long)
+    fresh, _ = engine.open(SessionOptions(), terms)
+    usual = heard(fresh)
+    shared = rare.keys() & usual.keys()
+    assert "empagliflozin" in shared
+    assert all(rare[term] < usual[term] for term in shared)
 
 
 def test_words_have_times_in_order_and_make_the_text(engine: Engine, sentence: Samples) -> None:
@@ -341,7 +364,7 @@ def test_live_the_text_of_a_tick_is_read_at_the_next(
 
 
 @pytest.mark.parametrize(
-    ("sure", "marked"), [(0.0, [" rosuvastatin"]), (selection.SURE, [])], ids=["at once", "later"]
+    ("sure", "marked"), [(0.0, [" rosuvastatin"]), (1.0, [])], ids=["at once", "later"]
 )
 def test_live_a_told_term_is_no_evidence_for_itself(
     engine: Engine,

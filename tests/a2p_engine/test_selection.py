@@ -16,7 +16,6 @@ from a2p_engine.selection import (
     Offering,
     candidates,
     odds,
-    select,
 )
 from a2p_engine.types import Term
 
@@ -71,10 +70,15 @@ TERMS = [Term(text=text) for text in "abcd"]
 def test_the_most_probable_above_the_threshold() -> None:
     """Order by probability, none below the threshold, no more than asked for."""
     evidence = _evidence((0.2, 0, 10), (0.9, 20, 30), (0.7, 40, 50), (0.8, 60, 70))
-    assert _texts(select(evidence, TERMS, top_k=10, threshold=0.5)) == ["b", "d", "c"]
-    assert _texts(select(evidence, TERMS, top_k=2, threshold=0.5)) == ["b", "d"]
-    assert select(evidence, TERMS, top_k=0, threshold=0.5) == []
-    assert len(select(evidence, TERMS, top_k=10, threshold=0.0)) == 4
+    found = candidates(evidence, TERMS)
+
+    def chosen(top_k: int, threshold: float) -> list[str]:
+        return _texts(Offering().choose(found, top_k=top_k, threshold=threshold, final=True))
+
+    assert chosen(10, 0.5) == ["b", "d", "c"]
+    assert chosen(2, 0.5) == ["b", "d"]
+    assert chosen(0, 0.5) == []
+    assert len(chosen(10, 0.0)) == 4
 
 
 def test_what_is_switched_off_or_absent_is_no_candidate() -> None:

@@ -20,6 +20,7 @@ from a2p_engine.evaluation.ledger import Ledger
 from a2p_engine.evaluation.models import Models
 from a2p_engine.evaluation.systems import SYSTEMS, Outcome
 from a2p_engine.manifest import Recording
+from a2p_engine.retriever.evidence import Evidence
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.training.voices import HibariVoice
 from a2p_engine.types import SAMPLE_RATE_HZ, Term
@@ -97,6 +98,25 @@ def test_each_system_gets_its_prompt(
     by_name = {result.system: result for result in compared.results}
     assert by_name["ours"].term_recall.value == 1.0
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == compared.json()
+
+
+def test_ours_hears_all_recordings_in_one_session(
+    recordings: list[Recording], comparison: Comparison, models: Models, tmp_path: Path
+) -> None:
+    """As live, so that it learns how often terms are said."""
+    rates: list[float] = []
+    retriever = models.retriever
+    step = retriever.step
+
+    def listen(*arguments: Any, rate: float = 1.0, **options: Any) -> Evidence:
+        rates.append(rate)
+        return step(*arguments, rate=rate, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retriever, "step", listen)
+        run(recordings, replace(comparison, systems=("unguarded", "ours"), out=tmp_path))
+    assert len(rates) == 2
+    assert rates[0] == 1.0 > rates[1]
 
 
 def test_a_stopped_comparison_goes_on(

@@ -34,6 +34,7 @@ CALIBRATION = Calibration(
         output=(1.5, -0.5),
     ),
     thresholds={"cautious": 0.6, "balanced": 0.2, "eager": 0.1},
+    terms_per_s=0.5,
     source="a test",
 )
 
@@ -205,6 +206,16 @@ def test_a_file_without_one_of_the_thresholds_is_an_error(tmp_path: Path) -> Non
     path = tmp_path / "c.json"
     replace(CALIBRATION, thresholds={"balanced": 0.2}).save(path)
     with pytest.raises(ModelError, match=r"c\.json: .* cautious, balanced, eager"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), "often", None])
+def test_a_file_with_an_impossible_rate_is_an_error(tmp_path: Path, rate: object) -> None:
+    """It is divided by."""
+    path = tmp_path / "c.json"
+    CALIBRATION.save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "terms_per_s": rate}))
+    with pytest.raises(ModelError, match=r"c\.json"):
         Calibration.load(path)
 
 

@@ -36,6 +36,7 @@ from a2p_engine.training.calibrate import (
     _glossaries,
     _Listened,
     _phrases,
+    _terms_per_s,
     _thresholds,
     fit_calibration,
 )
@@ -295,6 +296,12 @@ def test_thresholds_are_the_least_that_keep_the_budget(fit: Calibration) -> None
         if thresholds[name] > 0.01:
             assert sum(probability > thresholds[name] - 0.002 for probability in wrong) > allowed
     assert thresholds["cautious"] >= thresholds["balanced"] >= thresholds["eager"] > 0
+
+
+def test_the_rate_is_that_of_the_recordings_heard_to_their_end(fit: Calibration) -> None:
+    """Two words of the list are said in each."""
+    assert _terms_per_s(_searched(fit)) == pytest.approx(2 / SECONDS, abs=1e-3)
+    assert fit.terms_per_s > 0
 
 
 def test_thresholds_are_for_recordings_that_were_not_fitted_to(
