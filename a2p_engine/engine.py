@@ -30,7 +30,7 @@ from a2p_engine.guard import Ear
 from a2p_engine.retriever.glossary_index import GlossaryIndex
 from a2p_engine.retriever.pronunciation import Pronouncer
 from a2p_engine.retriever.retriever import Progress, Retriever
-from a2p_engine.retriever.term_rate import TermRate
+from a2p_engine.retriever.term_rate import TermRate, expected_terms
 from a2p_engine.selection import Candidate, Offering, candidates
 from a2p_engine.speech_llm import DecodeRequest, Hypothesis, SpeechLLM, build_speech_llm
 from a2p_engine.text import mentions, shared_words
@@ -490,7 +490,7 @@ class Engine:
             index, segment.retrieval, frames, segment.transcript, rate=rate.share
         )
         if request.final:
-            rate.hear(float(evidence.probability.sum()), len(segment.samples()) / SAMPLE_RATE_HZ)
+            rate.hear(expected_terms(evidence), len(segment.samples()) / SAMPLE_RATE_HZ)
             session.rate = rate
         fixed = shared_words([word.text for word in segment.words], request.committed)
         end_sample = segment.words[fixed - 1].end_sample if fixed else 0

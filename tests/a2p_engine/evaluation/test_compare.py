@@ -114,7 +114,7 @@ def test_ours_hears_all_recordings_in_one_session(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retriever, "step", listen)
-        run(recordings, replace(comparison, systems=("unguarded", "ours"), out=tmp_path))
+        run(recordings[::-1], replace(comparison, systems=("unguarded", "ours"), out=tmp_path))
     assert len(rates) == 2
     assert rates[0] == 1.0 > rates[1]
 

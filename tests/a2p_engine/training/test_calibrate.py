@@ -18,6 +18,7 @@ from a2p_engine.encoders.base import Encoded
 from a2p_engine.errors import TrainingError
 from a2p_engine.manifest import Recording
 from a2p_engine.prompt import Prompt
+from a2p_engine.retriever import retriever as retrieval
 from a2p_engine.retriever.calibration import FINAL, READ, Calibration, Network
 from a2p_engine.retriever.evidence import Heard
 from a2p_engine.retriever.retriever import Retriever, RetrieverState
@@ -158,6 +159,12 @@ class _Decoder:
         self.told.append(request.terms)
         word = TimedWord(text=" uh", start_sample=0, end_sample=5_000, probability=0.9)
         return Hypothesis(words=(word,), language="en", prompt=Prompt(text="", terms=(), trimmed=0))
+
+
+@pytest.fixture(autouse=True)
+def _not_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the glossaries for as large as they are calibrated for."""
+    monkeypatch.setattr(retrieval, "FEW", retrieval.LEAST_CROWD)
 
 
 @pytest.fixture(scope="module", autouse=True)
