@@ -10,8 +10,9 @@ import pytest
 
 from a2p_engine.kernel_memory import CAPACITY, CAPACITY_VARIABLE, bound_kernels
 
-# Without the bound, 50 further lengths cost 25 MB and more.
-ALLOWED_BYTES = 10_000_000
+# Without the bound, 100 further lengths cost 47 MB and more; with it, the heap still goes up and
+# down by ten.
+ALLOWED_BYTES = 25_000_000
 GROW = f"""
 import numpy as np
 from a2p_engine import models
@@ -29,13 +30,13 @@ def hear(first, last):
 encoder.encode(np.zeros(32_000, np.float32))
 hear(1, {CAPACITY} // 2)
 before = resident_pages()
-hear({CAPACITY} // 2, {CAPACITY} // 2 + 50)
+hear({CAPACITY} // 2, {CAPACITY} // 2 + 100)
 print(resident_pages() - before)
 """
 
 
 def test_windows_of_new_lengths_cost_no_memory() -> None:
-    """A process that has heard a few lengths hears fifty others with the memory it has."""
+    """A process that has heard a few lengths hears a hundred others with the memory it has."""
     environment = {key: value for key, value in os.environ.items() if key != CAPACITY_VARIABLE}
     done = subprocess.run(
         [sys.executable, "-c", GROW], env=environment, capture_output=True, text=True, check=True
