@@ -56,7 +56,7 @@ async def test_the_page_comes_back_after_a_restart_of_the_server(open_page: Open
         again = await stack.enter_async_context(serving(port=server.port))
         await expect(page.locator("#state")).to_have_text("Live")
         await expect(page.locator(f"#lines li:nth-child({before + 1})")).to_be_visible()
-        clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
+        clocks = await times(page)
         assert clocks == sorted(set(clocks)), "a line came twice or time went back"
         assert "w1" in next(iter(again.hub.engine.sessions.values())).terms
 
@@ -75,7 +75,7 @@ async def test_the_page_goes_on_over_broken_connections(open_page: OpenPage) -> 
             await expect(page.locator(f"#lines li:nth-child({lines})")).to_be_visible()
         assert list(server.hub.engine.sessions) == [engine_session]
         assert set(server.hub.engine.sessions[engine_session].terms) == {"w1", "w4"}
-        clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
+        clocks = await times(page)
         assert clocks == sorted(set(clocks)) and proxy.connections >= 4
 
 
@@ -83,10 +83,7 @@ async def test_the_page_notices_a_network_that_died_silently(open_page: OpenPage
     """Nothing closes, but no statistics come: the page resumes in time, and no sound is lost."""
     async with serving() as server, flaky_proxy(server.port) as proxy:
         page = await open_page(server, base=f"http://127.0.0.1:{proxy.port}/")
-        await page.clock.install()
-        events = received(page)
-        await start(page)
-        lines = await page.locator("#lines li").count()
+        events, lines = await begun(page)
         proxy.stall()
         await asyncio.sleep(1)
         await page.clock.fast_forward(SILENCE_MS)
@@ -95,7 +92,7 @@ async def test_the_page_notices_a_network_that_died_silently(open_page: OpenPage
         await expect(page.locator("#state")).to_have_text("Live")
         assert [event["skipped_frames"] for event in of_type(events, "session.resumed")] == [0]
         assert len(of_type(events, "session.started")) == server.hub.sessions == 1
-        clocks = [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
+        clocks = await times(page)
         assert clocks == sorted(set(clocks))
 
 
@@ -106,10 +103,7 @@ async def test_stop_while_disconnected_waits_for_the_last_words(
     """What was said meanwhile is sent when the server is back, be the break known or not."""
     async with serving() as server, flaky_proxy(server.port) as proxy:
         page = await open_page(server, base=f"http://127.0.0.1:{proxy.port}/")
-        await page.clock.install()
-        events = received(page)
-        await start(page)
-        lines = await page.locator("#lines li").count()
+        events, lines = await begun(page)
         if told:
             proxy.retarget(unused_port())
             await expect(page.locator("#state")).to_contain_text("next try in")
@@ -161,6 +155,19 @@ def received(page: Page) -> list[dict[str, Any]]:
 def of_type(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """The messages of one type."""
     return [event for event in events if event["type"] == kind]
+
+
+async def begun(page: Page) -> tuple[list[dict[str, Any]], int]:
+    """Start with a clock that can be put forward: what is received, and the lines that stand."""
+    await page.clock.install()
+    events = received(page)
+    await start(page)
+    return events, await page.locator("#lines li").count()
+
+
+async def times(page: Page) -> list[float]:
+    """Seconds at which the lines begin."""
+    return [seconds(text) for text in await page.locator("#lines time").all_inner_texts()]
 
 
 def unused_port() -> int:
