@@ -17,8 +17,8 @@ CANDIDATES = 100
 # caption flickers when evidence wavers about the threshold or between rivals.
 HOLD_ODDS = 3.0
 # A newcomer is offered when two ticks in a row find it probable enough; at once when it is as
-# likely as not, or when no tick is to come: half a second tells much of what is half said from
-# what it seemed to be.
+# likely as not, or nearly as likely as a rival that is, or when no tick is to come: half a second
+# tells much of what is half said from what it seemed to be.
 SURE = 0.5
 # Two terms matched on the same stretch of audio are rivals, unless one is a part of the other.
 RIVAL_OVERLAP = 0.6
@@ -104,7 +104,7 @@ class Offering:
 
         A term is passed over when it is less probable than ``threshold``, when a much more probable
         one claims most of the same audio, when it is another spelling of a more probable one, or
-        when it is new and not ``SURE``.
+        when it is new and neither itself nor a rival of it ``SURE``.
 
         Args:
             found: most probable first.
@@ -122,7 +122,7 @@ class Offering:
         probable = frozenset(candidate.term.text for candidate in kept)
         if not final:
             known = self._held | self._probable
-            kept = [each for each in kept if each.probability >= SURE or each.term.text in known]
+            kept = [each for each in kept if each.term.text in known or _sure(each, kept)]
         self._probable = probable
         kept.sort(key=lambda candidate: candidate.end + TIME_TO_LIVE_FRAMES <= committed)
         chosen = kept[:top_k]
@@ -137,6 +137,14 @@ class Offering:
             return False
         outdone = self._strength(other) >= RIVAL_ODDS * self._strength(weaker)
         return outdone or letters(weaker.term.text) == letters(other.term.text)
+
+
+def _sure(candidate: Candidate, kept: Sequence[Candidate]) -> bool:
+    """Whether a term need not wait: held back, it would lose its place to a rival that does not."""
+    return any(
+        other.probability >= SURE and (other is candidate or _overlap(candidate, other))
+        for other in kept
+    )
 
 
 def _overlap(one: Candidate, other: Candidate) -> bool:

@@ -139,6 +139,15 @@ def test_a_newcomer_that_is_not_sure_is_offered_at_its_second_tick() -> None:
     assert _choose(offering, *found, threshold=0.1, final=True) == ["a", "d"]
 
 
+def test_a_newcomer_does_not_wait_behind_a_rival_that_is_sure() -> None:
+    """Or the rival would be held when its turn comes; one elsewhere, or outdone, waits or goes."""
+    near = ("a", SURE - 0.1, 0, 9), ("b", SURE, 1, 10)
+    assert _choose(Offering(), *near, threshold=0.1) == ["b", "a"]
+    assert _choose(Offering(), near[0], ("b", SURE, 20, 29), threshold=0.1) == ["b"]
+    assert _choose(Offering(), near[0], ("b", 0.9, 1, 10), threshold=0.1) == ["b"]
+    assert _choose(Offering(), near[0], ("b", SURE - 0.1, 1, 10), threshold=0.1) == []
+
+
 def test_terms_of_the_segment_before_are_held_from_the_start() -> None:
     """What was written there needs less evidence now, but it needs some."""
     assert _choose(Offering(carried=["a"]), ("a", 0.3, 0, 9), ("b", 0.3, 20, 30)) == ["a"]
