@@ -34,8 +34,10 @@ def keep_encoder_layers(directory: Path, keep: int, out: Path) -> int:
         How many layers the model has.
 
     Raises:
-        ModelError: there is no such model, or it has fewer layers.
+        ModelError: there is no such model, it has fewer layers, or the output is one already.
     """
+    if (out / "model.bin").exists():
+        raise ModelError(f"{out} holds a model already")
     try:
         with (directory / "model.bin").open("rb") as file:
             head, variables, aliases = _read(file)

@@ -39,6 +39,8 @@ def test_what_cannot_be_cut_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     for keep in (0, 7):
         with pytest.raises(ModelError, match=f"{keep} of 6 encoder layers cannot be kept"):
             keep_encoder_layers(base, keep, tmp_path / "out")
+    with pytest.raises(ModelError, match="holds a model already"):
+        keep_encoder_layers(base, 3, base)
     whole = (base / "model.bin").read_bytes()
     (tmp_path / "model.bin").write_bytes(whole[:1_000_000])
     with pytest.raises(ModelError, match=r"model\.bin ends early"):
