@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from rapidfuzz.distance import Levenshtein
 
 from a2p_engine.audio import read_audio
 from a2p_engine.evaluation import noise
@@ -60,11 +61,14 @@ class Spoken:
         term: as the glossary writes it.
         ranks: by stage; 1 is best, terms of equal score all take the worst of their places.
         kinds: of which it is one, see ``kinds_of``.
+        rival: by how many phonemes it differs from the most similar term that ranks no lower and
+            was not said; 0 of a homophone, None where no such term was found.
     """
 
     term: str
     ranks: dict[str, int]
     kinds: tuple[str, ...]
+    rival: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,6 +243,21 @@ class _Findings:
         """Of a term, by stage."""
         return {stage: int((best >= best[number]).sum()) for stage, best in self.best.items()}
 
+    def rival(self, number: int, said: set[int]) -> int | None:
+        """Phonemes between a term and the most similar one that ranks no lower and was not said."""
+        best = self.best[ALL]
+        above = np.flatnonzero(np.isfinite(best) & (best >= best[number])).tolist()
+        mine = self.index.pronunciations(number).each()
+        return min(
+            (
+                Levenshtein.distance(one, other)
+                for rival in set(above) - said - {number}
+                for other in self.index.pronunciations(rival).each()
+                for one in mine
+            ),
+            default=None,
+        )
+
 
 def _trial(
     recording: Recording,
@@ -250,12 +269,19 @@ def _trial(
 ) -> Trial:
     listed = {plain(term) for term in recording.terms}
     places = {name: glossary.place(name, found.index) for name in sorted(listed)}
+    said = {place for place in places.values() if place is not None}
     spoken = []
     for place in places.values():
         if place is not None:
             text = found.index[place].text
-            kinds = kinds_of(text, trained)
-            spoken.append(Spoken(term=text, ranks=found.ranks(place), kinds=kinds))
+            spoken.append(
+                Spoken(
+                    term=text,
+                    ranks=found.ranks(place),
+                    kinds=kinds_of(text, trained),
+                    rival=found.rival(place, said),
+                )
+            )
     everything = f"{recording.text or ''} | {' | '.join(recording.terms)}"
     return Trial(
         id=recording.id,

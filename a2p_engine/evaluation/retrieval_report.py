@@ -16,7 +16,7 @@ from a2p_engine.evaluation.bootstrap import (
     divided,
     estimate,
 )
-from a2p_engine.evaluation.retrieval import ALL, Offer, Trial
+from a2p_engine.evaluation.retrieval import ALL, TOP_K, Offer, Trial
 
 DEPTHS = (1, 5, 10, 20, 50)
 KINDS = ("single_word", "multi_word", "acronym", "seen", "unseen")
@@ -38,6 +38,21 @@ class Recall:
     def json(self) -> dict[str, Any]:
         """For a report."""
         return {"terms": self.terms} | {f"@{k}": figure.json() for k, figure in self.at.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """Spoken terms that are not among the best that are shown, and what outranks them.
+
+    Attributes:
+        terms: how many there are.
+        homophone: those outranked by a term that is said in the same way, but was not said.
+        one_phoneme: those outranked by one that differs by a phoneme at most, homophones included.
+    """
+
+    terms: int
+    homophone: int
+    one_phoneme: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +93,7 @@ class Result:
         missing: spoken terms that the glossary lacks; they count nowhere.
         seconds_per_query: median time to score all terms once, encoder excluded, over all ticks.
         recall: by kind, ``all`` among them.
+        missed: terms that recall@10 lacks.
         stages: recall of all terms by each stage alone.
         offers: by the name of the threshold.
         considered: by recording, all that could be offered, for pictures.
@@ -89,6 +105,7 @@ class Result:
     missing: int
     seconds_per_query: float
     recall: dict[str, Recall]
+    missed: Missed
     stages: dict[str, Recall]
     offers: dict[str, OfferFigures]
     considered: tuple[tuple[Offer, ...], ...]
@@ -102,6 +119,7 @@ class Result:
             "not_in_glossary": self.missing,
             "seconds_per_query": round(self.seconds_per_query, 4),
             "recall": {kind: recall.json() for kind, recall in self.recall.items()},
+            f"missed@{TOP_K}": vars(self.missed),
             "stages": {stage: recall.json() for stage, recall in self.stages.items()},
             "offered": {name: offers.json() for name, offers in self.offers.items()},
         }
@@ -140,6 +158,7 @@ def _result(trials: Sequence[Trial], thresholds: Mapping[str, float], seed: int)
         missing=sum(trial.missing for trial in trials),
         seconds_per_query=float(np.median([seconds for t in trials for seconds in t.step_s])),
         recall=recall,
+        missed=_missed(trials),
         stages={s: recall_of(trials, draws, stage=s) for s in sorted(stages - {ALL})},
         offers={name: offers_at(trials, name, level, draws) for name, level in thresholds.items()},
         considered=tuple(trial.offers for trial in trials),
@@ -166,6 +185,12 @@ def recall_of(
             for depth in DEPTHS
         },
     )
+
+
+def _missed(trials: Sequence[Trial]) -> Missed:
+    rivals = [term.rival for t in trials for term in t.spoken if term.ranks[ALL] > TOP_K]
+    near = [rival for rival in rivals if rival is not None and rival <= 1]
+    return Missed(terms=len(rivals), homophone=near.count(0), one_phoneme=len(near))
 
 
 def offers_at(

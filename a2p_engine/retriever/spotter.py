@@ -115,6 +115,13 @@ class PhoneIndex:
         symbols = self.symbols[begins + np.arange(len(begins))]
         return PhoneIndex.packed(symbols, lengths, self.term_of[which])
 
+    def each(self) -> list[list[int]]:
+        """The symbols of each pronunciation."""
+        ends = self._offsets + self.lengths
+        return [
+            self.symbols[begin:end].tolist() for begin, end in zip(self._offsets, ends, strict=True)
+        ]
+
     @cached_property
     def layout(self) -> PhoneLayout:
         """The pronunciations side by side, in blocks of the same length."""

@@ -22,6 +22,7 @@ from a2p_engine.evaluation.retrieval import Condition, SearchOptions, Trial, kin
 from a2p_engine.manifest import Recording, read_manifest
 from a2p_engine.prompt import Prompt
 from a2p_engine.retriever.evidence import Evidence
+from a2p_engine.retriever.spotter import PhoneIndex
 from a2p_engine.retriever.transcript import Transcript
 from a2p_engine.speech_llm.base import DecodeRequest, Hypothesis, TimedWord
 from a2p_engine.training.voices import HibariVoice
@@ -54,6 +55,10 @@ class TermList(list[Term]):
     def numbers(self) -> int:
         """Terms."""
         return len(self)
+
+    def pronunciations(self, number: int) -> PhoneIndex:
+        """Said as they are written, a phoneme for each letter."""
+        return PhoneIndex([[ord(letter) for letter in self[number].text]], [0])
 
 
 @dataclass
@@ -199,6 +204,17 @@ def test_terms_are_ranked_and_offers_judged(recordings: list[Recording], words: 
     assert two.spoken[0].ranks == {"calibrated": 12}
     assert not any(offer.listed for offer in two.offers)
     assert (one.missing, len(one.step_s), one.audio_s) == (0, 1, 2.0)
+
+
+def test_what_sounds_like_a_term_and_outranks_it_is_known(
+    recordings: list[Recording], words: Path
+) -> None:
+    """Not what ranks below it, nor another term that is said."""
+    words.write_text("crostya\nbadgee\nflinste\nflin")
+    table = {"badge": 0.9, "Crosty": 0.3, "crostya": 0.3, "badgee": 0.5, "flin": 0.2}
+    one, two = _search(recordings, _models(ScriptedRetriever(table)), words, sizes=[7])
+    assert {s.term: s.rival for s in one.spoken} == {"badge": None, "Crosty": 2}
+    assert {s.term: s.rival for s in two.spoken} == {"flinster": 4}
 
 
 def test_sizes_are_nested_and_audio_is_encoded_once(

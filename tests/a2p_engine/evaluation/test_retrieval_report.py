@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from a2p_engine.evaluation import retrieval_pictures
 from a2p_engine.evaluation.retrieval import ALL, ANY, Offer, Spoken, Trial, kinds_of
 from a2p_engine.evaluation.retrieval_report import (
+    Missed,
     Result,
     binned,
     precision_recall,
@@ -27,13 +30,19 @@ def _offer(term: str, probability: float, *, spoken: bool, listed: bool | None =
 
 
 def _trial(
-    id: str, ranks: dict[str, int], *offers: Offer, condition: str = "clean", size: int = 100
+    id: str,
+    ranks: dict[str, int],
+    *offers: Offer,
+    condition: str = "clean",
+    size: int = 100,
+    rivals: Mapping[str, int] = MappingProxyType({}),
 ) -> Trial:
     spoken = (
         Spoken(
             term=term,
             ranks={ALL: rank, "spotter": 2 * rank},
             kinds=kinds_of(term, frozenset("x")),
+            rival=rivals.get(term),
         )
         for term, rank in ranks.items()
     )
@@ -86,6 +95,17 @@ def test_offers_are_judged_at_each_threshold(result: Result) -> None:
     assert eager.false_per_hour.value == pytest.approx(1.0)
     assert eager.calibration_error.value == pytest.approx((0.05 + 0.35 + 0.25) / 3)
     assert result.offers["cautious"].precision.value == 1.0
+
+
+def test_what_is_missed_is_compared_with_what_outranks_it() -> None:
+    """Only of terms beyond the tenth place; a homophone is within one phoneme, too."""
+    trials = [
+        _trial("a", {"sah": 11, "vales": 40, "oz": 12, "neo": 90}, rivals={"sah": 0, "vales": 1}),
+        _trial("b", {"morn": 10, "olive": 11}, rivals={"morn": 0, "olive": 2}),
+    ]
+    (found,) = results(trials, THRESHOLDS)
+    assert found.missed == Missed(terms=5, homophone=1, one_phoneme=2)
+    assert found.json()["missed@10"] == {"terms": 5, "homophone": 1, "one_phoneme": 2}
 
 
 def test_the_report_is_json(result: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ def test_a_glossary_file_is_nobodys_own(
 
 def _report() -> Report:
     offer = Offer(term="Fain", probability=0.9, at=("any", "balanced"), spoken=True, listed=True)
-    spoken = Spoken(term="Fain", ranks={"calibrated": 2, "spotter": 7}, kinds=("single_word",))
+    spoken = Spoken(
+        term="Fain", ranks={"calibrated": 12, "spotter": 7}, kinds=("single_word",), rival=1
+    )
     trial = Trial(
         id="a", condition="clean", size=1000, audio_s=36.0, step_s=(0.25,), missing=3,
         spoken=(spoken,), offers=(offer,),
@@ -136,6 +139,7 @@ def test_retrieval_is_asked_as_the_options_say(
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     table = capsys.readouterr().out
     assert "3 spoken terms are not in the glossary" in table
+    assert re.search(r"^1,000  clean +1 +0 +1 *$", table, re.MULTILINE)
     assert "spotter alone" in table and "balanced 0.50" in table
     ((recordings, request),) = asked
     assert [recording.id for recording in recordings] == ["a", "a"]
