@@ -294,10 +294,10 @@ class Engine:
         untold = self._write_untold(session, segment, request, encoded, timings_ms)
         with _timed(timings_ms, "retrieve"):
             offered = self._retrieve(session, segment, request, encoded.frames)
-        said = untold
-        if self._transcribes(session) and (untold is None or offered):
+        said = None
+        if self._transcribes(session):
             said = self._write(
-                session, segment, request, encoded, offered, timings_ms, "transcribe"
+                session, segment, request, encoded, offered, timings_ms, "transcribe", untold
             )
         hypothesis = said
         if hypothesis is None or session.options.task == "translate":
@@ -365,13 +365,19 @@ class Engine:
         offered: Sequence[Candidate],
         timings_ms: dict[str, float],
         task: Task,
+        untold: Hypothesis | None = None,
     ) -> Hypothesis:
-        """What the speech LLM writes, under guard; committed is only what the session shows."""
+        """What the speech LLM writes, under guard; committed is only what the session shows.
+
+        What it writes ``untold``, if that is known, is not asked for again.
+        """
         options = session.options
         committed = request.committed if task == options.task else ""
         decoded_ms = timings_ms.get("decode", 0.0)
 
-        def decode(terms: Sequence[Candidate]) -> Hypothesis:
+        def decode(terms: Sequence[Candidate], *, beginning: str = "") -> Hypothesis:
+            if untold is not None and not terms and not beginning:
+                return untold
             with _timed(timings_ms, "decode"):
                 return self._speech_llm.decode(
                     DecodeRequest(
@@ -379,7 +385,7 @@ class Engine:
                         encoded=encoded,
                         terms=[_spelling(each.term, task) for each in terms],
                         sources=[each.term.text for each in terms],
-                        committed=committed,
+                        committed=beginning or committed,
                         language=options.language,
                         task=task,
                         target_language=options.target_language,
@@ -401,7 +407,10 @@ class Engine:
         if task == "translate" or not (retriever and state and index):
             return None
         hop = self._encoder.hop_samples
-        return Ear(retriever=retriever, state=state, index=index, hop_samples=hop)
+        languages = self._speech_llm.retriever_languages
+        return Ear(
+            retriever=retriever, state=state, index=index, hop_samples=hop, languages=languages
+        )
 
     def _result(
         self,

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 
+from a2p_engine.cut_short import Decode, completed
+from a2p_engine.loops import loops
 from a2p_engine.prompt import JOINT, PAIRED, Prompt
 from a2p_engine.retriever.evidence import Fit
 from a2p_engine.retriever.glossary_index import GlossaryIndex
@@ -22,7 +23,7 @@ from a2p_engine.retriever.retriever import Retriever, RetrieverState
 from a2p_engine.retriever.spotter import PhoneIndex
 from a2p_engine.scripts import in_another_script
 from a2p_engine.selection import Candidate
-from a2p_engine.speech_llm.base import Hypothesis, TimedWord
+from a2p_engine.speech_llm.base import Hypothesis
 from a2p_engine.text import occurrences, plain, shared_words
 from a2p_engine.types import SAMPLE_RATE_HZ
 
@@ -52,9 +53,6 @@ MARGIN_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 ESTIMATED_MARGIN_SAMPLES = 2 * SAMPLE_RATE_HZ
 # A refused term is offered again when it has become so many times more probable.
 READMIT_ODDS = 4.0
-# A text that compresses better than this repeats itself (Whisper paper, section 4.5).
-LOOP_COMPRESSION = 2.4
-LOOP_BYTES = 40
 # A told text may be in another language if the model, untold, is less sure of it than this on the
 # whole and would hardly write one of its words at all; and is, if its own text is so much surer.
 # Spanish, French and Italian sentences that came out in English had 0.00 to 0.46 with a word below
@@ -70,7 +68,6 @@ ECHO_TERMS = 3
 ECHO_WORDS = 4
 
 Span = tuple[int, int]  # samples in the segment
-Decode = Callable[[Sequence[Candidate]], Hypothesis]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,12 +79,14 @@ class Ear:
         state: what it has heard of the segment.
         index: the glossary of the terms.
         hop_samples: samples of an encoder frame.
+        languages: that it understands.
     """
 
     retriever: Retriever
     state: RetrieverState
     index: GlossaryIndex
     hop_samples: int
+    languages: tuple[str, ...]
 
     def term(self, offer: Candidate, span: Span) -> Fit | None:
         """Best match of a term within a stretch; None where there is no audio."""
@@ -96,6 +95,16 @@ class Ear:
     def text(self, text: str, span: Span) -> Fit | None:
         """Best match of any text; None where nothing of it can be said."""
         return self._fit(self.retriever.pronounce(text.strip()), span)
+
+    def heard(self) -> int:
+        """Phonemes in the audio."""
+        return self.retriever.phonemes_heard(self.state)
+
+    def said(self, hypothesis: Hypothesis) -> int | None:
+        """Phonemes of a text; None in another language."""
+        if hypothesis.language not in self.languages:
+            return None
+        return int(max(self.retriever.pronounce(hypothesis.text).lengths, default=0))
 
     def _fit(self, phones: PhoneIndex, span: Span) -> Fit | None:
         begin, end = span[0] // self.hop_samples, -(-span[1] // self.hop_samples)
@@ -169,18 +178,12 @@ class Guard:
             ear: compares with the audio; without it, only recitals are noticed.
             committed: text that cannot be changed, so there is no point in doubting it.
         """
-
-        def unlooped(terms: Sequence[Candidate]) -> Hypothesis:
-            # First of all: a term in a loop has no sound there, but it has where it was said.
-            hypothesis = decode(terms)
-            return replace(hypothesis, words=without_loop(hypothesis.words))
-
-        return self._write(offered, unlooped, ear, committed)
+        return self._write(offered, lambda terms: completed(decode, terms, ear), ear, committed)
 
     def _write(
         self,
         offered: Sequence[Candidate],
-        decode: Decode,
+        decode: Callable[[Sequence[Candidate]], Hypothesis],
         ear: Ear | None,
         committed: str,
         *,
@@ -360,34 +363,3 @@ def echoes(text: str, prompt: Prompt) -> bool:
     return any(part in said for part in [*runs, *paired, *own]) or any(
         said.startswith(sentence) for sentence in sentences
     )
-
-
-def loops(text: str) -> bool:
-    """Whether a text repeats itself so much that the model must have been looping."""
-    data = text.encode()
-    return len(data) > LOOP_BYTES and len(data) / len(zlib.compress(data)) > LOOP_COMPRESSION
-
-
-def without_loop(words: tuple[TimedWord, ...]) -> tuple[TimedWord, ...]:
-    """Cut where the text begins to repeat itself without audio to show for it.
-
-    A phrase that is really said twice takes about as long the second time; the words of a loop are
-    all aligned to one point, or behind the end of the audio.
-    """
-    spoken = [plain(word.text) for word in words]
-    for at in range(2, len(words)):
-        for size in range(2, at + 1):
-            copy = words[at : at + size]
-            same = spoken[at : at + size] == spoken[at - size : at - size + len(copy)]
-            if (
-                same
-                and len(copy) > 1
-                and _span(copy) < 0.3 * _span(words[at - size :][: len(copy)])
-            ):
-                return words[:at]
-    return words
-
-
-def _span(words: Sequence[TimedWord]) -> int:
-    """Samples from the beginning of the first word to the beginning of the last one."""
-    return words[-1].start_sample - words[0].start_sample

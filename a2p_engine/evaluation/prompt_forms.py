@@ -205,11 +205,12 @@ def _write(writer: WhisperSpeechLLM, asked: DecodeRequest, tally: _Tally) -> str
     """Under guard, as live; of what it asks for again, nothing is told."""
     decodings = 0
 
-    def decode(offered: Sequence[Candidate]) -> Hypothesis:
+    def decode(offered: Sequence[Candidate], *, beginning: str = "") -> Hypothesis:
         nonlocal decodings
         decodings += 1
         untold = decodings > 1 and not offered
-        return writer.decode(replace(asked, terms=(), context="") if untold else asked)
+        told = replace(asked, terms=(), context="") if untold else asked
+        return writer.decode(replace(told, committed=beginning))
 
     offered = [
         Candidate(term=Term(text=term), number=0, probability=1.0, cost=math.inf, start=0, end=0)

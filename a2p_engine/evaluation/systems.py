@@ -76,12 +76,12 @@ class Passage:
             self._written[key] = hypothesis, time.perf_counter() - began
         return self._written[key]
 
-    def _decode(self, offers: Sequence[Candidate]) -> Hypothesis:
+    def _decode(self, offers: Sequence[Candidate], *, beginning: str = "") -> Hypothesis:
         request = DecodeRequest(
             samples=self.samples,
             encoded=self.encoded,
             terms=[offer.term.text for offer in offers],
-            committed="",
+            committed=beginning,
             language="en",
             task="transcribe",
         )

@@ -135,14 +135,18 @@ def _told(
         encoded = encoder.encode(piece)
 
         def decode(
-            told: Sequence[Candidate], piece: Samples = piece, encoded: Encoded = encoded
+            told: Sequence[Candidate],
+            *,
+            beginning: str = "",
+            piece: Samples = piece,
+            encoded: Encoded = encoded,
         ) -> Hypothesis:
             request = DecodeRequest(
                 samples=piece,
                 encoded=encoded,
                 terms=[offer.term.target or offer.term.text for offer in told],
                 sources=[offer.term.text for offer in told],
-                committed="",
+                committed=beginning,
                 language=options.language,
                 task=options.task,
                 target_language=options.target_language,

@@ -2,7 +2,8 @@
 
 Both sides go through Whisper's English text normaliser, so that "Mr." and "mister" or "21" and
 "twenty one" are no errors. Apostrophes within words are dropped before: the normaliser would make
-"Walker's" two words and "5 o'clock" "50 clock". No British spelling is made American.
+"Walker's" two words and "5 o'clock" "50 clock". Nor is the point a word that it leaves of three. No
+British spelling is made American.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _APOSTROPHE = re.compile(r"(?<=\w)['\N{RIGHT SINGLE QUOTATION MARK}](?=\w)")
 
 def normalised(text: str) -> Words:
     """The words that are compared."""
-    return tuple(_normaliser()(_APOSTROPHE.sub("", text)).split())
+    words = _normaliser()(_APOSTROPHE.sub("", text)).split()
+    return tuple(word for word in words if any(map(str.isalnum, word)))
 
 
 @lru_cache(maxsize=1)

@@ -46,7 +46,7 @@ from a2p_engine.retriever.folded import FoldedHead, fold
 from a2p_engine.retriever.glossary_index import GlossaryIndex, Section
 from a2p_engine.retriever.index_file import Vocabulary
 from a2p_engine.retriever.joint_scorer import JointScorer
-from a2p_engine.retriever.phoneme_ctc import BOUNDARY, PhonemeCTC, with_boundaries
+from a2p_engine.retriever.phoneme_ctc import BLANK, BOUNDARY, PhonemeCTC, with_boundaries
 from a2p_engine.retriever.pronunciation import Pronouncer, spoken_forms
 from a2p_engine.retriever.spelling import words_only
 from a2p_engine.retriever.spotter import (
@@ -416,6 +416,11 @@ class Retriever:
         best = int(np.argmin(match.cost / phones.lengths))
         start, stop = (first + int(match.start[best])) * pool, (first + int(match.end[best])) * pool
         return Fit(float(match.cost[best]), int(phones.lengths[best]), start, stop + pool)
+
+    def phonemes_heard(self, state: RetrieverState) -> int:
+        """How many phonemes, word boundaries among them, the segment has as far as it was heard."""
+        best = _joined_frames(state.log_probs, state.tail_log_probs).argmax(axis=1)
+        return int(((best != BLANK) & (np.diff(best, prepend=BLANK) != 0)).sum())
 
     def pronounce(self, text: str) -> PhoneIndex:
         """The ways to say a text that is no term; nothing of it is kept."""

@@ -32,6 +32,7 @@ def _split(reference: str, hypothesis: str, *terms: str) -> ErrorSplit:
         ("It's 5 o'clock.", "its 5 oclock"),
         ("ill-disposed, Dr. Müller!", "ill disposed doctor muller"),
         ("Walker\N{RIGHT SINGLE QUOTATION MARK}s", "walker's"),
+        ("the felon and the...", "The felon, and the"),
     ],
 )
 def test_spelling_conventions_are_no_errors(written: str, said: str) -> None:
