@@ -71,6 +71,17 @@ def test_where_there_is_nothing_to_match_there_is_no_fit(
     assert retriever.fit(state, retriever.pronounce("***"), 0, frames) is None
 
 
+def test_about_as_many_phonemes_are_heard_as_were_said(
+    heard: tuple[Retriever, RetrieverState, int],
+) -> None:
+    """Over settled frames and the tail; none before anything was heard."""
+    retriever, state, _ = heard
+    text = "I would add empagliflozin and keep the rosuvastatin at night"
+    said = int(retriever.pronounce(text).lengths[0])
+    assert retriever.phonemes_heard(state) == pytest.approx(said, rel=0.15)
+    assert retriever.phonemes_heard(retriever.start()) == 0
+
+
 def _read(
     spoken: tuple[Retriever, FRAMES],
     *words: str,
