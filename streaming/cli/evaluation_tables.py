@@ -42,7 +42,7 @@ def show_retrieval(report: Report) -> None:
     columns = ("terms", "speech", "of", "n", *(f"recall@{depth}" for depth in DEPTHS))
     common.show_table(columns, [row for result in results for row in _recall_rows(result)])
     print()
-    columns = ("terms", "speech", "not among ten", "below a homophone", "below one phoneme off")
+    columns = ("terms", "speech", "not among ten", "homophone above", "one phoneme off above")
     rows = [
         (f"{r.size:,}", r.condition, r.missed.terms, r.missed.homophone, r.missed.one_phoneme)
         for r in results
