@@ -16,21 +16,9 @@ from a2p_engine.speech_llm.base import Hypothesis, TimedWord
 from a2p_engine.speech_llm.qwen2_audio import TERMS
 from a2p_engine.text import plain
 from a2p_engine.types import Term
+from tests.a2p_engine.timed import text_of, timed
 
 HZ = 16_000
-
-
-def _words(*timed: tuple[str, float]) -> tuple[TimedWord, ...]:
-    return tuple(
-        TimedWord(
-            text=f" {text}", start_sample=int(at * HZ), end_sample=int(at * HZ), probability=1.0
-        )
-        for text, at in timed
-    )
-
-
-def _text(words: tuple[TimedWord, ...]) -> str:
-    return "".join(word.text for word in words).strip()
 
 
 def _prompt(wording: PromptTemplate, *terms: str, sources: Sequence[str] = ()) -> Prompt:
@@ -104,7 +92,7 @@ def test_a_term_that_fits_is_not_questioned() -> None:
     """One decoding, and one look at the place where the term stands, a little widened."""
     model, ear = _Model({("panda",): "the panda sleeps"}), _Ear({"panda": 0.1})
     hypothesis = Guard().write([_offer("panda")], model, ear=ear)
-    assert _text(hypothesis.words) == "the panda sleeps"
+    assert text_of(hypothesis.words) == "the panda sleeps"
     assert model.asked == [("panda",)]
     [(term, (begin, end))] = ear.listened
     assert term == "panda" and 0 < begin < HZ // 2 and HZ < end < 3 * HZ // 2
@@ -118,7 +106,7 @@ def test_where_times_are_estimates_a_term_is_looked_for_in_a_wider_stretch() -> 
         return replace(model(offered), estimated_times=True)
 
     hypothesis = Guard().write([_offer("panda")], estimated, ear=ear)
-    assert _text(hypothesis.words) == "the panda sleeps"
+    assert text_of(hypothesis.words) == "the panda sleeps"
     assert model.asked == [("panda",)]
     assert ear.listened == [("panda", (0, 3 * HZ))]
 
@@ -133,7 +121,7 @@ def test_a_term_that_does_not_fit_where_something_else_does_is_taken_out() -> No
     )
     ear = _Ear({"panda": 0.1, "bicker": 0.6, "Baker": 0.1})
     hypothesis = Guard().write([_offer("bicker"), _offer("panda")], model, ear=ear)
-    assert _text(hypothesis.words) == "the panda met Baker"
+    assert text_of(hypothesis.words) == "the panda met Baker"
     assert hypothesis.prompt.terms == ("panda",)
 
 
@@ -150,7 +138,7 @@ def test_a_term_stays_where_nothing_else_is_clearly_better(cost: float, probabil
     guard = Guard()
     for _ in range(3):
         hypothesis = guard.write([_offer("rugeley")], model, ear=ear)
-        assert _text(hypothesis.words) == "in rugeley now"
+        assert text_of(hypothesis.words) == "in rugeley now"
     assert model.asked == [("rugeley",), (), ("rugeley",), ("rugeley",)]
 
 
@@ -162,7 +150,7 @@ def test_of_two_that_sound_alike_the_improbable_term_gives_way(
     model = _Model({("heals",): "at my heals", (): "at my heels"})
     ear = _Ear({"heals": 0.2, "heels": 0.2})
     told = Guard().write([_offer("heals", probability)], model, ear=ear)
-    assert _text(told.words) == text
+    assert text_of(told.words) == text
 
 
 @pytest.mark.parametrize(
@@ -176,7 +164,7 @@ def test_an_improbable_term_must_convince_the_model(
     model = _Model(texts, probability={"delano": told, "Delena": 0.5})
     ear = _Ear({"delano": 0.2, "Delena": 0.2})
     hypothesis = Guard().write([_offer("delano", probability)], model, ear=ear)
-    assert _text(hypothesis.words) == ("miss delano" if stays else "miss Delena")
+    assert text_of(hypothesis.words) == ("miss delano" if stays else "miss Delena")
 
 
 def test_a_term_that_was_cleared_is_told_again() -> None:
@@ -192,7 +180,7 @@ def test_a_term_that_was_cleared_is_told_again() -> None:
     ear = _Ear({"heals": 0.2, "heels": 0.2, "popham": 0.3, "parfum": 0.1})
     offered = [_offer("heals", 0.3), _offer("popham", 0.3)]
     told = Guard().write(offered, model, ear=ear)
-    assert _text(told.words) == "popham at my heels"
+    assert text_of(told.words) == "popham at my heels"
     assert model.asked == [("heals", "popham"), (), ("popham",)]
 
 
@@ -202,7 +190,7 @@ def test_a_term_of_which_the_model_itself_is_sure_is_not_questioned() -> None:
     costs = {"defacing": 1.4, "facing": 0.0}
     for cost, kept in ((1.4, "defacing"), (1.6, "facing")):
         ear = _Ear(costs | {"defacing": cost})
-        assert _text(Guard().write([_offer("defacing")], model, ear=ear).words) == kept
+        assert text_of(Guard().write([_offer("defacing")], model, ear=ear).words) == kept
 
 
 @pytest.mark.parametrize(("reading", "text"), [("", "we saw"), ("a", "we saw a")])
@@ -214,7 +202,7 @@ def test_a_term_without_any_sound_goes_even_if_nothing_is_read_there(
     for cost, kept in ((1.4, "we saw chimpanzee"), (1.6, text)):
         ear = _Ear({"chimpanzee": cost, "a": 0.0})
         hypothesis = Guard().write([_offer("chimpanzee")], model, ear=ear)
-        assert _text(hypothesis.words) == kept
+        assert text_of(hypothesis.words) == kept
 
 
 def test_a_term_behind_the_end_of_the_audio_goes() -> None:
@@ -225,7 +213,7 @@ def test_a_term_behind_the_end_of_the_audio_goes() -> None:
             return None
 
     model = _Model({("panda",): "hello panda", (): "hello"})
-    assert _text(Guard().write([_offer("panda")], model, ear=Deaf({})).words) == "hello"
+    assert text_of(Guard().write([_offer("panda")], model, ear=Deaf({})).words) == "hello"
 
 
 def test_one_sound_does_not_stand_for_a_term_written_twice() -> None:
@@ -234,7 +222,7 @@ def test_one_sound_does_not_stand_for_a_term_written_twice() -> None:
     ear = _Ear({"panda": 0.1, "sleeps": 0.1}, placed={"panda": 0.2})
     guard = Guard()
     hypothesis = guard.write([_offer("panda")], model, ear=ear)
-    assert _text(hypothesis.words) == "panda sleeps"
+    assert text_of(hypothesis.words) == "panda sleeps"
     assert not guard.admits(_offer("panda"))
 
 
@@ -273,9 +261,9 @@ def test_a_second_text_that_is_doubtful_too_costs_the_whole_prompt() -> None:
     )
     ear = _Ear({"bicker": 2.0, "capta": 0.3, "Baker": 0.1})
     offered = [_offer("bicker"), _offer("capta")]
-    assert _text(Guard().write(offered, model, ear=ear).words) == "the capta"
+    assert text_of(Guard().write(offered, model, ear=ear).words) == "the capta"
     guard, ear.costs = Guard(), {"bicker": 2.0, "capta": 1.6, "Baker": 0.1}
-    assert _text(guard.write(offered, model, ear=ear).words) == "the Baker"
+    assert text_of(guard.write(offered, model, ear=ear).words) == "the Baker"
     assert model.asked[2:] == [("bicker", "capta"), ("capta",), ()]
     assert not any(guard.admits(offer) for offer in offered)
 
@@ -289,7 +277,7 @@ def test_a_recited_prompt_is_dropped_and_its_terms_are_judged() -> None:
     )
     guard = Guard()
     hypothesis = guard.write([_offer(term) for term in terms], model, ear=ear)
-    assert _text(hypothesis.words) == "took warfarin"
+    assert text_of(hypothesis.words) == "took warfarin"
     assert [guard.admits(_offer(term)) for term in terms] == [False, True, False]
 
 
@@ -297,8 +285,8 @@ def test_without_an_ear_only_recitals_are_noticed() -> None:
     """As for translations, of which nobody can tell where they were said."""
     terms = ("one", "two", "three")
     model = _Model({terms: "Glossary: one", ("one",): "one", (): "hello"})
-    assert _text(Guard().write([_offer(t) for t in terms], model).words) == "hello"
-    assert _text(Guard().write([_offer("one")], model).words) == "one"
+    assert text_of(Guard().write([_offer(t) for t in terms], model).words) == "hello"
+    assert text_of(Guard().write([_offer("one")], model).words) == "one"
 
 
 def test_the_prompt_read_out_is_an_echo_but_a_spoken_term_is_not() -> None:
@@ -325,14 +313,14 @@ def test_the_prompts_heading_is_no_word_unless_it_is_said(
     """The model is asked untold; if it still writes the heading, somebody said it."""
     texts = {("panda",): told} | ({(): untold} if untold is not None else {})
     hypothesis = Guard().write([_offer("panda")], _Model(texts), ear=_Ear({"panda": 0.1}))
-    assert _text(hypothesis.words) == expected
+    assert text_of(hypothesis.words) == expected
 
 
 def test_a_heading_that_is_a_term_is_a_word() -> None:
     """Who listens for it wants it written."""
     model = _Model({("glossary",): "the glossary"})
     hypothesis = Guard().write([_offer("glossary")], model, ear=_Ear({"glossary": 0.1}))
-    assert _text(hypothesis.words) == "the glossary"
+    assert text_of(hypothesis.words) == "the glossary"
 
 
 def test_the_words_of_another_models_prompt_are_an_echo_too() -> None:
@@ -355,16 +343,16 @@ def test_a_loop_is_cut_before_its_terms_are_judged() -> None:
     rounds = [("stop", 0.2), ("warfarin", 0.5), ("now", 1.0)]
     silent = [(word, 1.3) for _ in range(4) for word in ("stop", "warfarin", "now")]
     prompt = Prompt(text="Glossary: warfarin.", terms=("warfarin",), trimmed=0)
-    looped = Hypothesis(words=_words(*rounds, *silent), language="en", prompt=prompt)
+    looped = Hypothesis(words=timed(*rounds, *silent), language="en", prompt=prompt)
     asked: list[int] = []
 
     def decode(offers: Sequence[Candidate], *, beginning: str = "") -> Hypothesis:
         asked.append(len(offers))
         return looped
 
-    assert loops(_text(looped.words))
+    assert loops(text_of(looped.words))
     written = Guard().write([_offer("warfarin")], decode)
-    assert _text(written.words) == "stop warfarin now" and asked == [1]
+    assert text_of(written.words) == "stop warfarin now" and asked == [1]
 
 
 def _sentence(text: str, terms: Sequence[str], probabilities: Sequence[float]) -> Hypothesis:

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 from a2p_engine.loops import loops, without_loop
-from a2p_engine.speech_llm.base import TimedWord
-
-HZ = 16_000
-
-
-def _words(*timed: tuple[str, float]) -> tuple[TimedWord, ...]:
-    return tuple(
-        TimedWord(
-            text=f" {text}", start_sample=int(at * HZ), end_sample=int(at * HZ), probability=1.0
-        )
-        for text, at in timed
-    )
-
-
-def _text(words: tuple[TimedWord, ...]) -> str:
-    return "".join(word.text for word in words).strip()
+from tests.a2p_engine.timed import text_of, timed
 
 
 def test_a_phrase_repeated_in_no_time_is_cut() -> None:
     """Looped words are all aligned to one point."""
-    looped = _words(
+    looped = timed(
         ("sugar", 0.2), ("is", 0.5), ("high.", 0.8), ("Sugar", 1), ("is", 1), ("high", 1)
     )
-    assert _text(without_loop(looped)) == "sugar is high."
+    assert text_of(without_loop(looped)) == "sugar is high."
 
 
 def test_an_unfinished_repetition_is_cut() -> None:
     """Two words of a second round are enough."""
-    looped = _words(("it", 0.2), ("was", 0.5), ("the", 0.8), ("best", 1), ("it", 1.2), ("was", 1.2))
-    assert _text(without_loop(looped)) == "it was the best"
+    looped = timed(("it", 0.2), ("was", 0.5), ("the", 0.8), ("best", 1), ("it", 1.2), ("was", 1.2))
+    assert text_of(without_loop(looped)) == "it was the best"
 
 
 def test_what_is_really_said_twice_stays() -> None:
     """Repetition with audio to show for it is speech."""
-    said = _words(("no", 0), ("no", 0.3), ("I", 0.6), ("said", 0.9), ("I", 1.2), ("said", 1.5))
+    said = timed(("no", 0), ("no", 0.3), ("I", 0.6), ("said", 0.9), ("I", 1.2), ("said", 1.5))
     assert without_loop(said) == said
 
 
