@@ -57,32 +57,6 @@ def told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return seen
 
 
-@pytest.mark.parametrize(
-    ("language", "written"),
-    [("en", "I would add empagliflozin and keep the rosuvastatin at night"), ("es", "I would")],
-)
-def test_a_text_that_stops_before_the_speech_does_is_gone_on_with(
-    engine: Engine,
-    terms: list[Term],
-    sentence: Samples,
-    monkeypatch: pytest.MonkeyPatch,
-    language: str,
-    written: str,
-) -> None:
-    """In a language whose phonemes are known."""
-    decode = engine._speech_llm.decode
-
-    def stop_early(request: DecodeRequest) -> Hypothesis:
-        hypothesis = decode(replace(request, language="en"))
-        words = hypothesis.words if request.committed else hypothesis.words[:2]
-        return replace(hypothesis, words=words, language=language)
-
-    monkeypatch.setattr(engine._speech_llm, "decode", stop_early)
-    session, _ = engine.open(SessionOptions(language="auto"), terms)
-    (result,) = _steps(engine, session, sentence, hop_s=10)
-    assert result.text.rstrip(".") == written
-
-
 @pytest.fixture
 def read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[Transcript | None]:
     """What the retriever was given to read at each step."""
@@ -142,6 +116,37 @@ def test_glossary_terms_come_out_right_with_place_and_probability(
         assert hit.start_sample is not None and hit.end_sample is not None
         assert 1000 < hit.start_sample < hit.end_sample <= result.end_sample
     assert result.end_sample == 1000 + len(sentence)
+
+
+@pytest.mark.parametrize(
+    ("language", "hop_s", "written"),
+    [
+        ("en", 10, "I would add empagliflozin and keep the rosuvastatin at night"),
+        ("en", 2, "I would add empagliflozin and keep the rosuvastatin at night"),
+        ("es", 10, "I would"),
+    ],
+)
+def test_a_text_that_stops_before_the_speech_does_is_gone_on_with(
+    engine: Engine,
+    terms: list[Term],
+    sentence: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    language: str,
+    hop_s: float,
+    written: str,
+) -> None:
+    """At once and in ticks, in a language whose phonemes are known."""
+    decode = engine._speech_llm.decode
+
+    def stop_early(request: DecodeRequest) -> Hypothesis:
+        hypothesis = decode(replace(request, language="en"))
+        words = hypothesis.words if request.committed else hypothesis.words[:2]
+        return replace(hypothesis, words=words, language=language)
+
+    monkeypatch.setattr(engine._speech_llm, "decode", stop_early)
+    session, _ = engine.open(SessionOptions(language="auto"), terms)
+    *_, result = _steps(engine, session, sentence, hop_s=hop_s)
+    assert result.text.rstrip(".") == written
 
 
 def test_where_terms_are_rare_they_are_less_probable(
